@@ -1,0 +1,23 @@
+"""The database: one engine, one transaction wrapper, one way to start a task.
+
+Start reading in `engine.py`; `embedded.py` is the PostgreSQL that comes along.
+"""
+
+from busbar.db.engine import DB, execute, fetch, fetchrow, fetchval, open_pools, start_pool, stop_pool, use_pool
+from busbar.db.tasks import spawn
+from busbar.db.transaction import in_transaction, transaction
+
+__all__ = [
+    "DB",
+    "execute",
+    "fetch",
+    "fetchrow",
+    "fetchval",
+    "in_transaction",
+    "open_pools",
+    "spawn",
+    "start_pool",
+    "stop_pool",
+    "transaction",
+    "use_pool",
+]

@@ -1,0 +1,38 @@
+"""The one way to start a task: with a clean context, and with its failure told."""
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+
+_running: set[asyncio.Task[Any]] = set()
+
+
+def spawn(work: Coroutine[Any, Any, Any], *, name: str, pool: str | None = None) -> asyncio.Task[Any]:
+    """Start `work` as a task that inherits no transaction of its parent (LESSONS D2).
+
+    `pool` names the connection pool that the task uses; by default that of requests. A failure that nobody awaits is
+    logged as `task_failed`.
+    """
+    from busbar.db.engine import use_pool  # noqa: PLC0415 (the engine imports nothing of here; this avoids a cycle)
+
+    async def run() -> Any:
+        if pool is None:
+            return await work
+        with use_pool(pool):
+            return await work
+
+    task = asyncio.get_running_loop().create_task(run(), name=name, context=contextvars.Context())
+    _running.add(task)
+    task.add_done_callback(_finished)
+    return task
+
+
+def _finished(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task_failed", task=task.get_name(), error=repr(error), exc_info=error)

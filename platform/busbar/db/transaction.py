@@ -1,0 +1,100 @@
+"""The one transaction wrapper: it always gives its connection back, nests as savepoints, and belongs to one task.
+
+Piccolo's own wrapper keeps the connection and its context variable when COMMIT or ROLLBACK fails, so that one blip of
+the database stops a long-lived task for ever (LESSONS D1); it makes nested transactions no-ops (D6) and lets tasks
+that were started inside inherit the connection (D2, D3).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import structlog
+from piccolo.engine.postgres import PostgresTransaction
+
+log = structlog.get_logger()
+
+
+class TransactionMisused(RuntimeError):
+    """A transaction was used by a task that did not open it; start tasks with `spawn()`, outside of transactions."""
+
+
+class Transaction(PostgresTransaction):
+    """What `DB.transaction()` returns; see the module's docstring for how it differs from Piccolo's."""
+
+    __slots__ = ("_task",)
+
+    async def __aenter__(self) -> "Transaction":
+        if self._parent is not None:
+            self._parent.check_owner()
+            self.connection = self._parent.connection
+            self.transaction = self.connection.transaction()
+            await self.transaction.start()
+            return self
+        self._task = asyncio.current_task()
+        self.connection = await self.engine.acquire()
+        try:
+            self.transaction = self.connection.transaction()
+            await self.transaction.start()
+            self.context = self.engine.current_transaction.set(self)
+        except BaseException:
+            await self.engine.release(self.connection)
+            raise
+        return self
+
+    def check_owner(self) -> None:
+        """Refuse a task that inherited this transaction instead of opening it.
+
+        Raises:
+            TransactionMisused: the running task is not the one that opened the transaction.
+        """
+        if self._task is not asyncio.current_task():
+            raise TransactionMisused("the open transaction belongs to another task; start tasks with spawn()")
+
+    async def __aexit__(self, exception_type: Any, exception: Any, traceback: Any) -> bool:
+        if self._parent is not None:
+            await self._finish(exception)
+            return False
+        try:
+            await self._finish(exception)
+        finally:
+            self.engine.current_transaction.reset(self.context)
+            await self.engine.release(self.connection)
+        return False
+
+    async def _finish(self, exception: BaseException | None) -> None:
+        if exception is None:
+            if not self._committed and not self._rolled_back:
+                await self.transaction.commit()
+            return
+        if self._rolled_back:
+            return
+        try:
+            await self.transaction.rollback()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as lost:
+            # The first error is the one that counts; a connection that cannot roll back is dropped by the pool,
+            # and the server rolls back by itself.
+            log.warning("rollback_failed", error=str(lost))
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[Transaction]:
+    """One database transaction, or a savepoint when one is open already in this task.
+
+    Raises:
+        Unavailable: no connection became free within the pool's time limit.
+        TransactionMisused: the open transaction belongs to another task.
+    """
+    from busbar.db.engine import DB  # noqa: PLC0415 (the engine is built from this module's class)
+
+    async with DB.transaction() as opened:
+        yield opened
+
+
+def in_transaction() -> bool:
+    """Whether this task is inside a transaction."""
+    from busbar.db.engine import DB  # noqa: PLC0415 (the engine is built from this module's class)
+
+    return DB.current_transaction.get() is not None
