@@ -48,5 +48,5 @@ def declared(opt: dict[str, Any]) -> str:
 
 
 def is_open(route_handler: BaseRouteHandler) -> bool:
-    """Whether the guard lets the request through without a token: ANYONE, and SIGNED routes, which check by themselves."""
+    """Whether the guard needs no token: ANYONE, and SIGNED routes, which check the signature by themselves."""
     return declared_access(route_handler) in (_ANYONE, _SIGNED)
