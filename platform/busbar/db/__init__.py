@@ -5,7 +5,7 @@ Start reading in `engine.py`; `embedded.py` is the PostgreSQL that comes along.
 
 from busbar.db.engine import DB, execute, fetch, fetchrow, fetchval, open_pools, start_pool, stop_pool, use_pool
 from busbar.db.tasks import spawn
-from busbar.db.transaction import in_transaction, transaction
+from busbar.db.transaction import in_transaction, on_commit, transaction
 
 __all__ = [
     "DB",
@@ -14,6 +14,7 @@ __all__ = [
     "fetchrow",
     "fetchval",
     "in_transaction",
+    "on_commit",
     "open_pools",
     "spawn",
     "start_pool",

@@ -63,7 +63,7 @@ class Engine(PostgresEngine):
 
     async def release(self, connection: Any) -> None:
         """Give a connection back to the pool it came from, whatever state it is in, cancelled or not."""
-        await asyncio.shield(connection._holder.release(timeout=CLOSE_TIMEOUT_S))
+        await asyncio.shield(connection._holder._pool.release(connection, timeout=CLOSE_TIMEOUT_S))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:

@@ -6,7 +6,7 @@ that were started inside inherit the connection (D2, D3).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ class TransactionMisused(RuntimeError):
 class Transaction(PostgresTransaction):
     """What `DB.transaction()` returns; see the module's docstring for how it differs from Piccolo's."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_after_commit", "_task")
 
     async def __aenter__(self) -> "Transaction":
         if self._parent is not None:
@@ -34,6 +34,7 @@ class Transaction(PostgresTransaction):
             await self.transaction.start()
             return self
         self._task = asyncio.current_task()
+        self._after_commit: list[Callable[[], None]] = []
         self.connection = await self.engine.acquire()
         try:
             self.transaction = self.connection.transaction()
@@ -62,6 +63,9 @@ class Transaction(PostgresTransaction):
         finally:
             self.engine.current_transaction.reset(self.context)
             await self.engine.release(self.connection)
+        if exception is None:
+            for call in self._after_commit:
+                call()
         return False
 
     async def _finish(self, exception: BaseException | None) -> None:
@@ -91,6 +95,17 @@ async def transaction() -> AsyncIterator[Transaction]:
 
     async with DB.transaction() as opened:
         yield opened
+
+
+def on_commit(call: Callable[[], None]) -> None:
+    """Call `call` once this task's transaction has committed, or now if none is open; it must not block."""
+    from busbar.db.engine import DB  # noqa: PLC0415 (the engine is built from this module's class)
+
+    opened = DB.current_transaction.get()
+    if opened is None:
+        call()
+    else:
+        opened._after_commit.append(call)
 
 
 def in_transaction() -> bool:

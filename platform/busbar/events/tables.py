@@ -1,0 +1,78 @@
+"""The outbox and history of events, and the ledger of their deliveries."""
+
+from piccolo.columns import JSONB, UUID, BigInt, BigSerial, Integer, Text, Timestamptz
+from piccolo.constraints import Check, Unique
+from piccolo.table import Table
+
+from busbar.db import DB
+
+
+class Event(Table, tablename="event", schema="core", db=DB):
+    """A fact, written in the transaction of the change it tells of.
+
+    `seq` is taken while the change holds its locks, so it orders events of one subject; `position` is given by the
+    relay after the commit, without gaps, and orders the stream.
+    """
+
+    event_id = UUID(primary_key=True, default=None, null=False)
+    seq = BigSerial()
+    event_type = Text(default=None, null=False)
+    module = Text(default=None, null=False)
+    site_id = Text(default=None, null=False)
+    subject = Text(default=None, null=False)
+    time = Timestamptz(default=None, null=False)
+    data = JSONB(default=None, null=False)
+    schema_version = Integer(default=1, null=False)
+    correlation_id = Text(default=None, null=False)
+    traceparent = Text(default=None, null=True)
+    actor_id = Text(default=None, null=False)
+    origin = Text(default=None, null=True)
+    position = BigInt(default=None, null=True, unique=True)
+
+
+class Delivery(Table, tablename="delivery", schema="core", db=DB):
+    """One event for one subscription: where it stands, and how often it was tried.
+
+    `attempts` counts every try; `charged` those that count towards the limit: a try against a remote that is known to
+    be down is not the delivery's fault.
+    """
+
+    delivery_id = BigSerial(primary_key=True)
+    event_id = UUID(default=None, null=False)
+    position = BigInt(default=None, null=False)
+    subscription = Text(default=None, null=False)
+    endpoint_id = Text(default=None, null=True)
+    route_id = Text(default=None, null=True)
+    route_version = Integer(default=None, null=True)
+    site_id = Text(default=None, null=False)
+    ordering_key = Text(default=None, null=True)
+    state = Text(default=None, null=False)
+    attempts = Integer(default=0, null=False)
+    charged = Integer(default=0, null=False)
+    next_attempt_at = Timestamptz(default=None, null=False)
+    worker = Integer(default=None, null=True)
+    lease_until = Timestamptz(default=None, null=True)
+    document = JSONB(default=None, null=True)
+    last_error = Text(default=None, null=True)
+    remote_id = Text(default=None, null=True)
+    created_at = Timestamptz(default=None, null=False)
+    updated_at = Timestamptz(default=None, null=False)
+    finished_at = Timestamptz(default=None, null=True)
+
+    delivery_once = Unique([event_id, subscription])
+    delivery_state_known = Check(
+        "state in ('pending', 'in_flight', 'retrying', 'delivered', 'dead', 'skipped')"
+    )
+
+
+class DeliveryAttempt(Table, tablename="delivery_attempt", schema="core", db=DB):
+    """The outcome of one attempt; what the trace and the dead-letter desk show."""
+
+    id = BigSerial(primary_key=True)
+    delivery_id = BigInt(default=None, null=False)
+    attempt = Integer(default=None, null=False)
+    started_at = Timestamptz(default=None, null=False)
+    finished_at = Timestamptz(default=None, null=False)
+    outcome = Text(default=None, null=False)
+    detail = Text(default=None, null=True)
+    worker = Integer(default=None, null=False)

@@ -1,0 +1,41 @@
+"""The core's own tables, as one schema app."""
+
+from busbar.audit.tables import AuditEntry, AuditSeal
+from busbar.auth.tables import LoginFailure, RefreshToken, Role, SigningKey, User
+from busbar.connectors.tables import EndpointRow, InboundMessageRow, RemoteReference
+from busbar.db.migrations import SchemaApp
+from busbar.events.tables import Delivery, DeliveryAttempt, Event
+from busbar.imports.tables import ImportJob
+from busbar.routing.tables import RouteRow, RouteVersion
+from busbar.sites.tables import Site, SiteModule
+from busbar.tickets.tables import Ticket, TicketCounter
+from busbar.web.tables import IdempotencyRecord
+
+CORE = SchemaApp(
+    name="core",
+    tables=(
+        AuditEntry,
+        AuditSeal,
+        Delivery,
+        DeliveryAttempt,
+        EndpointRow,
+        Event,
+        IdempotencyRecord,
+        ImportJob,
+        InboundMessageRow,
+        LoginFailure,
+        RefreshToken,
+        RemoteReference,
+        Role,
+        RouteRow,
+        RouteVersion,
+        SigningKey,
+        Site,
+        SiteModule,
+        Ticket,
+        TicketCounter,
+        User,
+    ),
+    migrations="busbar.schema.migrations",
+    depends_on=(),
+)
