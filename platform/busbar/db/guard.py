@@ -22,14 +22,16 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-POLL_S = 0.1
+POLL_S = 0.2
+START_POLL_S = 0.025
 ORPHAN_POLL_S = 0.5
 CONNECT_S_MAX = 5.0
 START_ATTEMPTS_MAX = 6
-RETRY_S_MAX = 5.0
+RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 """What the server is told, and how many seconds it is given: fast shutdown, immediate shutdown, no choice."""
 LOG_BYTES_MAX = 10_000_000
@@ -48,10 +50,10 @@ class CannotStart(Exception):
 class Server:
     """The postmaster of one cluster folder: `data`, `guard.lock`, `server.log` and the socket's folder."""
 
-    def __init__(self, *, binaries: str, cluster: str, sockets: str, options: list[str], initdb_options: list[str]):
+    def __init__(self, *, binaries: str, folder: str, sockets: str, options: list[str], initdb_options: list[str]):
         self.binaries = Path(binaries)
-        self.data = Path(cluster, "data")
-        self.log = Path(cluster, "server.log")
+        self.data = Path(folder, "data")
+        self.log = Path(folder, "server.log")
         self.socket = Path(sockets, ".s.PGSQL.5432")
         self.socket_lock = Path(sockets, ".s.PGSQL.5432.lock")
         self.pid_file = self.data / "postmaster.pid"
@@ -78,8 +80,15 @@ class Server:
             shutil.rmtree(unfinished)
         command = [str(self.binaries / "initdb"), "-D", str(unfinished), *self.initdb_options]
         with self.log.open("ab") as log:
-            code = subprocess.call(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
-        if code != 0:
+            initdb = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
+        try:
+            while initdb.poll() is None:
+                pause(START_POLL_S)
+        except AppIsGone:
+            initdb.terminate()
+            initdb.wait()
+            raise
+        if initdb.returncode != 0:
             raise CannotStart(f"initdb failed: {self.last_complaint()}; its output is in {self.log}.")
         unfinished.rename(self.data)
 
@@ -92,7 +101,6 @@ class Server:
         while not answers(self.socket):
             attempt += 1
             self.remove_stale_locks()
-            self.rotate_log()
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(  # noqa: S603
                     [str(self.binaries / "postgres"), "-D", str(self.data), *self.options],
@@ -101,23 +109,27 @@ class Server:
                     stderr=log,
                 )
             # No time limit: recovery after a crash takes as long as it takes, and the application has its own limit.
+            poll_s = START_POLL_S
             while self.process.poll() is None:
                 if answers(self.socket):
                     return
-                pause(POLL_S / 4)
+                pause(poll_s)
+                poll_s = min(ORPHAN_POLL_S, poll_s * 1.2)
             self.process = None
             if attempt == attempts_max:
                 raise CannotStart(f"PostgreSQL did not start: {self.last_complaint()}; its log is {self.log}.")
-            pause(min(RETRY_S_MAX, POLL_S * 2.0 ** min(attempt, 10)))
+            pause(min(RETRY_S_MAX, RETRY_S_MIN * 2.0 ** min(attempt - 1, 10)))
 
     def wait_until_dead(self) -> None:
         """Return when the server is no more. An orphan is asked for a connection: its pid may be another's."""
         if self.process is not None:
             while self.process.poll() is None:
+                self.limit_log()
                 pause(POLL_S)
             self.process = None
         else:
             while answers(self.socket):
+                self.limit_log()
                 pause(ORPHAN_POLL_S)
 
     def stop(self) -> None:
@@ -128,10 +140,10 @@ class Server:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, order)
-            for _ in range(int(patience_s / POLL_S * 4)):
+            for _ in range(int(patience_s / START_POLL_S)):
                 if not self.is_alive(pid):
                     return
-                select.select([], [], [], POLL_S / 4)
+                time.sleep(START_POLL_S)
 
     def is_alive(self, pid: int) -> bool:
         """Whether `pid` is our running child, or a running process that works in the data folder."""
@@ -150,10 +162,11 @@ class Server:
             if pid is not None and not works_in(pid, self.data):
                 path.unlink(missing_ok=True)
 
-    def rotate_log(self) -> None:
-        """Keep one old log; it is looked at whenever the server starts."""
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
-            self.log.replace(self.log.with_suffix(".log.1"))
+    def limit_log(self) -> None:
+        """Keep one old log. Copied and emptied, not renamed: the server goes on appending to the file it has."""
+        if self.log.stat().st_size > LOG_BYTES_MAX:
+            shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+            os.truncate(self.log, 0)
 
     def note(self, text: str) -> None:
         """Add a line of ours to the server's log."""

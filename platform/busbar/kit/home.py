@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def default_home(program: str = "busbar") -> Path:
-    """The folder that `{PROGRAM}_HOME` names; else `/var/lib/{program}` for root, `~/.local/share/{program}` for others.
+    """The folder that `{PROGRAM}_HOME` names; else `/var/lib/{program}` for root, else `~/.local/share/{program}`.
 
     Root's own home is no default: it is closed to the unprivileged user that a server must run as.
     """
