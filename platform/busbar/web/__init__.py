@@ -1,0 +1,1 @@
+"""What every HTTP route shares: access, problem documents, validation, limits, pages, versions. Start at `asgi`."""

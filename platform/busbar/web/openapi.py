@@ -1,0 +1,187 @@
+"""Makes the OpenAPI document tell the whole truth about msgspec structs, and about the errors of each operation.
+
+Litestar's own description of a struct loses the bounds of items and of optional fields, doc strings, refused unknown
+fields and `extra_json_schema`. Since requests are validated against the published document (SPEC R5.6), it may not.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from litestar._openapi.schema_generation.schema import SchemaCreator
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Reference, Schema
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+from litestar.plugins import OpenAPISchemaPlugin, ReceiveRoutePlugin
+from litestar.routes import BaseRoute, HTTPRoute
+from litestar.typing import FieldDefinition
+from msgspec import inspect
+
+from busbar.web.problems import PROBLEM_RESPONSES
+
+
+class StructSchemas(OpenAPISchemaPlugin):
+    """Describes msgspec structs with every bound: `Litestar(plugins=[StructSchemas(), ProblemDocumentation()])`."""
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        return not field_definition.is_union and field_definition.is_subclass_of(msgspec.Struct)
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema:
+        info = inspect.type_info(field_definition.annotation)
+        if not isinstance(info, inspect.StructType):
+            raise TypeError(f"{field_definition.annotation!r} is not a struct")
+        # Registered first, filled afterwards: that is what lets a struct contain itself.
+        schema = schema_creator.create_component_schema(field_definition, required=[], property_fields={})
+        properties: dict[str, Any] = {
+            field.encode_name: _field_schema(field, hint.type, schema_creator)
+            for field, hint in zip(info.fields, msgspec.structs.fields(field_definition.annotation), strict=True)
+        }
+        required = [field.encode_name for field in info.fields if field.required]
+        if info.tag_field:
+            properties[info.tag_field] = Schema(const=info.tag)
+            required.append(info.tag_field)
+        schema.properties = properties
+        schema.required = sorted(required) or None
+        schema.description = _own_docstring(info.cls)
+        if info.forbid_unknown_fields:
+            schema.additional_properties = False
+        return schema
+
+
+class ProblemDocumentation(ReceiveRoutePlugin):
+    """Documents on every operation the problem documents it may answer with."""
+
+    def receive_route(self, route: BaseRoute) -> None:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                document_problems(handler)
+
+
+def document_problems(handler: HTTPRouteHandler) -> None:
+    """Add PROBLEM_RESPONSES to the operation, except where it documents a status itself."""
+    own = dict(handler.responses or {})
+    handler.responses = {**{s: r for s, r in PROBLEM_RESPONSES.items() if s != handler.status_code}, **own}
+
+
+def _own_docstring(cls: type) -> str | None:
+    text = cls.__doc__
+    return text.strip() if text and not text.startswith(f"{cls.__name__}(") else None
+
+
+def _field_schema(field: inspect.Field, hint: Any, creator: SchemaCreator) -> Schema | Reference:
+    schema = _schema(field.type, hint, creator)
+    default = field.default
+    if default is msgspec.NODEFAULT or default is None or not isinstance(schema, Schema):
+        return schema
+    schema.default = msgspec.to_builtins(default)
+    return schema
+
+
+_STRINGS: Final[dict[type[inspect.Type], OpenAPIFormat | None]] = {
+    inspect.DateType: OpenAPIFormat.DATE,
+    inspect.TimeType: OpenAPIFormat.TIME,
+    inspect.TimeDeltaType: OpenAPIFormat.DURATION,
+    inspect.UUIDType: OpenAPIFormat.UUID,
+    inspect.BytesType: None,
+    inspect.DateTimeType: OpenAPIFormat.DATE_TIME,
+    inspect.DecimalType: None,
+}
+
+
+def _schema(info: inspect.Type, hint: Any, creator: SchemaCreator) -> Schema | Reference:
+    """The JSON Schema of one msgspec type; `hint` is the annotation it came from."""
+    if type(info) in _STRINGS:
+        return Schema(type=OpenAPIType.STRING, format=_STRINGS[type(info)])
+    match info:
+        case inspect.Metadata():
+            return _with_metadata(_schema(info.type, hint, creator), info.extra_json_schema or {})
+        case inspect.NoneType():
+            return Schema(type=OpenAPIType.NULL)
+        case inspect.BoolType():
+            return Schema(type=OpenAPIType.BOOLEAN)
+        case inspect.IntType() | inspect.FloatType():
+            return _number(info)
+        case inspect.StrType():
+            return Schema(
+                type=OpenAPIType.STRING, min_length=info.min_length, max_length=info.max_length, pattern=info.pattern
+            )
+        case inspect.LiteralType():
+            return Schema(enum=list(info.values))
+        case inspect.EnumType():
+            return creator.for_field_definition(FieldDefinition.from_annotation(info.cls))
+        case inspect.UnionType():
+            return _union(info, creator)
+        case inspect.ListType() | inspect.VarTupleType() | inspect.SetType() | inspect.FrozenSetType():
+            return _array(info, creator)
+        case inspect.DictType():
+            return _mapping(info, creator)
+        case inspect.StructType():
+            return creator.for_field_definition(FieldDefinition.from_annotation(_struct_hint(info, hint)))
+        case inspect.AnyType() | inspect.RawType():
+            return Schema()
+    return creator.for_field_definition(FieldDefinition.from_annotation(hint))
+
+
+def _struct_hint(info: inspect.StructType, hint: Any) -> Any:
+    """The annotation of a struct; a generic one keeps its parameters where the hint shows them."""
+    return hint if getattr(hint, "__origin__", None) is info.cls else info.cls
+
+
+def _number(info: inspect.IntType | inspect.FloatType) -> Schema:
+    schema = Schema(
+        type=OpenAPIType.INTEGER if isinstance(info, inspect.IntType) else OpenAPIType.NUMBER,
+        minimum=info.ge,
+        maximum=info.le,
+        exclusive_minimum=info.gt,
+        exclusive_maximum=info.lt,
+        multiple_of=info.multiple_of,
+    )
+    if isinstance(info, inspect.IntType):
+        # msgspec reads integers of 64 bits and no more.
+        if info.ge is None and info.gt is None:
+            schema.minimum = -(2**63)
+        if info.le is None and info.lt is None:
+            schema.maximum = 2**63 - 1
+    return schema
+
+
+def _union(info: inspect.UnionType, creator: SchemaCreator) -> Schema | Reference:
+    members = [_schema(each, None, creator) for each in info.types]
+    return members[0] if len(members) == 1 else Schema(any_of=members)
+
+
+def _array(
+    info: inspect.ListType | inspect.VarTupleType | inspect.SetType | inspect.FrozenSetType, creator: SchemaCreator
+) -> Schema:
+    return Schema(
+        type=OpenAPIType.ARRAY,
+        items=_schema(info.item_type, None, creator),
+        min_items=info.min_length,
+        max_items=info.max_length,
+    )
+
+
+def _mapping(info: inspect.DictType, creator: SchemaCreator) -> Schema:
+    schema = Schema(
+        type=OpenAPIType.OBJECT,
+        additional_properties=_schema(info.value_type, None, creator),
+        min_properties=info.min_length,
+        max_properties=info.max_length,
+    )
+    match info.key_type:
+        case inspect.StrType(pattern=None, min_length=None, max_length=None):
+            return schema
+        case _:
+            schema.property_names = _schema(info.key_type, None, creator)
+            return schema
+
+
+def _with_metadata(schema: Schema | Reference, extra: dict[str, Any]) -> Schema | Reference:
+    if not extra or not isinstance(schema, Schema):
+        return schema
+    aliases = schema.field_aliases()
+    for key, value in extra.items():
+        name = aliases.get(key, key)
+        if not hasattr(schema, name):
+            raise ValueError(f"extra_json_schema has the key {key!r}, which a schema does not know")
+        setattr(schema, name, [OpenAPIType(each) for each in value] if key == "type" else value)
+    return schema

@@ -1,0 +1,93 @@
+"""The types of fields: texts without control characters, bounded numbers, decimal amounts; OpenAPI shows each bound.
+
+A database refuses NUL in text and numbers beyond its columns, and a request that reaches it with one is a fault of ours
+(LESSONS H1). So no struct of a request has a bare `str`, `int` or `Decimal`: it takes one of these.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+# Python's `$` also matches before a line feed at the end, JSON Schema's (ECMA-262) does not; `(?!\n)` makes them agree.
+_END: Final = r"$(?!\n)"
+SINGLE_LINE: Final = r"^[^\x00-\x1f\x7f]*" + _END
+NAME: Final = r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]*" + _END
+MULTI_LINE: Final = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+SLUG: Final = r"^[a-z][a-z0-9_-]*" + _END
+IDENTIFIER: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*" + _END
+_MONEY: Final = r"^[0-9]{1,13}(\.[0-9]{1,2})?" + _END
+_POSITIVE_MONEY: Final = r"^(?![0.]*$)[0-9]{1,13}(\.[0-9]{1,2})?" + _END
+_QUANTITY: Final = r"^[0-9]{1,12}(\.[0-9]{1,3})?" + _END
+_POSITIVE_QUANTITY: Final = r"^(?![0.]*$)[0-9]{1,12}(\.[0-9]{1,3})?" + _END
+_SIGNED_QUANTITY: Final = r"^-?[0-9]{1,12}(\.[0-9]{1,3})?" + _END
+
+PATTERN_MESSAGES: Final[dict[str, str]] = {
+    SINGLE_LINE: "Must be one line without control characters",
+    NAME: "Must be one line without control characters, and not start with a space",
+    MULTI_LINE: "Must not contain control characters other than tab and line breaks",
+    SLUG: "Must be lower-case letters, digits, - and _, starting with a letter",
+    IDENTIFIER: "Must be letters, digits and . _ : -, starting with a letter or digit",
+    _MONEY: "Must be an amount of at least 0 with at most 13 digits and 2 decimals, such as 1250.50",
+    _POSITIVE_MONEY: "Must be an amount above 0 with at most 13 digits and 2 decimals, such as 1250.50",
+    _QUANTITY: "Must be a quantity of at least 0 with at most 12 digits and 3 decimals, such as 12.5",
+    _POSITIVE_QUANTITY: "Must be a quantity above 0 with at most 12 digits and 3 decimals, such as 12.5",
+    _SIGNED_QUANTITY: "Must be a quantity with at most 12 digits and 3 decimals, such as -12.5",
+}
+"""What a caller is told instead of the pattern."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=120, pattern=NAME)]
+"""What something is called: one line, 1 to 120 characters."""
+ShortText = Annotated[str, Meta(max_length=250, pattern=SINGLE_LINE)]
+"""One line of at most 250 characters; may be empty."""
+Text = Annotated[str, Meta(min_length=1, max_length=1_000, pattern=MULTI_LINE)]
+"""A paragraph that must say something: 1 to 1,000 characters; a comment, a reason."""
+LongText = Annotated[str, Meta(max_length=10_000, pattern=MULTI_LINE)]
+"""Several paragraphs, at most 10,000 characters; may be empty."""
+Slug = Annotated[str, Meta(min_length=1, max_length=40, pattern=SLUG)]
+"""A short name in addresses and keys, such as a site id: 1 to 40 characters."""
+Identifier = Annotated[str, Meta(min_length=1, max_length=60, pattern=IDENTIFIER)]
+"""A key given by people, such as an asset id: 1 to 60 characters, safe in an address."""
+
+WholeNumber = Annotated[int, Meta(ge=0, le=2_147_483_647)]
+"""0 and up, within PostgreSQL's integer."""
+PositiveNumber = Annotated[int, Meta(ge=1, le=2_147_483_647)]
+"""1 and up, within PostgreSQL's integer."""
+Latitude = Annotated[float, Meta(ge=-90, le=90)]
+"""Degrees north, WGS 84."""
+Longitude = Annotated[float, Meta(ge=-180, le=180)]
+"""Degrees east, WGS 84."""
+Moment = Annotated[datetime, Meta(tz=True)]
+"""A point in time with its offset (RFC 3339)."""
+
+
+def _decimal(pattern: str, *, minimum: str, maximum: str, example: str) -> Meta:
+    # A JSON number is read digit by digit, without a float in between; so both ways of writing it are exact.
+    return Meta(
+        extra_json_schema={
+            "type": ["string", "number"],
+            "pattern": pattern,
+            "minimum": float(minimum),
+            "maximum": float(maximum),
+            "examples": [example],
+        }
+    )
+
+
+Money = Annotated[Decimal, _decimal(_MONEY, minimum="0", maximum="9999999999999", example="1250.50")]
+"""An amount of at least 0, two decimals, as text or number."""
+PositiveMoney = Annotated[
+    Decimal, _decimal(_POSITIVE_MONEY, minimum="0.01", maximum="9999999999999", example="1250.50")
+]
+"""An amount above 0, two decimals, as text or number."""
+Quantity = Annotated[Decimal, _decimal(_QUANTITY, minimum="0", maximum="999999999999", example="12.5")]
+"""A quantity of at least 0, three decimals."""
+PositiveQuantity = Annotated[
+    Decimal, _decimal(_POSITIVE_QUANTITY, minimum="0.001", maximum="999999999999", example="12.5")
+]
+"""A quantity above 0, three decimals."""
+SignedQuantity = Annotated[
+    Decimal, _decimal(_SIGNED_QUANTITY, minimum="-999999999999", maximum="999999999999", example="-12.5")
+]
+"""A change of quantity, three decimals, either sign."""
