@@ -60,9 +60,7 @@ class Delivery(Table, tablename="delivery", schema="core", db=DB):
     finished_at = Timestamptz(default=None, null=True)
 
     delivery_once = Unique([event_id, subscription])
-    delivery_state_known = Check(
-        "state in ('pending', 'in_flight', 'retrying', 'delivered', 'dead', 'skipped')"
-    )
+    delivery_state_known = Check("state in ('pending', 'in_flight', 'retrying', 'delivered', 'dead', 'skipped')")
 
 
 class DeliveryAttempt(Table, tablename="delivery_attempt", schema="core", db=DB):

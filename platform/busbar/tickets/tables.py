@@ -1,6 +1,6 @@
 """The ticket: the one work item of the platform."""
 
-from piccolo.columns import Boolean, BigSerial, Date, Integer, Text, Timestamptz
+from piccolo.columns import BigSerial, Boolean, Date, Integer, Text, Timestamptz
 from piccolo.constraints import Check, Unique
 from piccolo.table import Table
 

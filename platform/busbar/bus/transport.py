@@ -1,0 +1,25 @@
+"""The small interface that every transport stands behind."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from busbar.events.envelope import StoredEvent
+from busbar.events.ledger import Claimed
+
+
+class Transport(Protocol):
+    """Carries events to the workers. The ledger is the truth: what a transport loses, the reconciler sends again."""
+
+    async def publish(self, events: Sequence[StoredEvent]) -> None:
+        """Hand on events whose deliveries are committed; safe to repeat."""
+
+    async def take(self, free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
+        """Deliveries that are ready, up to so many for each subscription, each claimed in the ledger for `worker`."""
+
+    async def done(self, settled: Sequence[Claimed]) -> None:
+        """The outcomes of these are committed in the ledger."""
+
+    def work_signal(self) -> AbstractContextManager[asyncio.Event]:
+        """An event that is set when `take` may find something."""

@@ -1,0 +1,124 @@
+"""The worker: takes deliveries, runs their attempts side by side, writes the outcomes to the ledger."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import asyncpg
+import structlog
+
+from busbar.bus.transport import Transport
+from busbar.db import spawn
+from busbar.db.group_write import GroupWriter
+from busbar.db.wakeup import wait_for
+from busbar.errors import BusbarError
+from busbar.events import ledger
+from busbar.events.ledger import Claimed, Outcome
+from busbar.kit.crash import crash_point
+from busbar.observability.correlation import correlated
+
+log = structlog.get_logger()
+
+POLL_S = 1.0
+RUNNING_MAX = 64
+PER_LANE_MAX = 16
+
+
+class Lane(Protocol):
+    """Where the deliveries of one subscription are worked on."""
+
+    def free(self, running: int) -> int:
+        """How many more attempts may start now, when `running` are under way; 0 while paused."""
+
+    async def attempt(self, held: Claimed) -> Outcome | None:
+        """Try once; None when the outcome has been written together with the effect. Must not raise."""
+
+
+class Worker:
+    """Runs attempts; `number` names this process in the ledger and in the lock that its listener holds."""
+
+    def __init__(self, transport: Transport, lanes: Callable[[], Mapping[str, Lane]], *, number: int) -> None:
+        self._transport = transport
+        self._lanes = lanes
+        self._number = number
+        self._running: dict[asyncio.Task[None], str] = {}
+        self._stopping = False
+        self._settle: GroupWriter[tuple[Claimed, Outcome], bool] = GroupWriter(
+            self._write_outcomes, name="outcomes", batch_max=128, waiting_max=10_000, flushers=1
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled or stopped."""
+        with self._transport.work_signal() as there_is_work:
+            self._wake = there_is_work
+            while not self._stopping:
+                try:
+                    taken = await self._take()
+                except (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                    log.warning("worker_round_failed", error=str(error) or repr(error))
+                    await asyncio.sleep(POLL_S / 2)
+                    continue
+                if not taken:
+                    await wait_for(there_is_work, poll_s=POLL_S)
+
+    async def stop(self, *, within_s: float) -> None:
+        """Take nothing new, let what runs finish for so long, and give the rest back."""
+        self._stopping = True
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=within_s)
+        left = [task for task in self._running if not task.done()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=2)
+        await ledger.release(self._number)
+
+    async def _take(self) -> int:
+        room = RUNNING_MAX - len(self._running)
+        running = Counter(self._running.values())
+        lanes = self._lanes()
+        free = {name: min(room, lane.free(running[name])) for name, lane in lanes.items()}
+        free = {name: count for name, count in free.items() if count > 0}
+        if not free or room <= 0:
+            return 0
+        held = await self._transport.take(free, worker=self._number)
+        for one in held:
+            task = spawn(
+                self._attempt(lanes[one.subscription], one), name=f"delivery-{one.delivery_id}", pool="background"
+            )
+            self._running[task] = one.subscription
+            task.add_done_callback(self._finished)
+        return len(held)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self._wake.set()
+
+    async def _attempt(self, lane: Lane, held: Claimed) -> None:
+        crash_point("worker_after_claim")
+        with correlated(held.event.correlation_id, traceparent=held.event.traceparent):
+            outcome = await lane.attempt(held)
+            state = "delivered"
+            if outcome is not None:
+                state = outcome.state
+                crash_point("worker_before_ledger")
+                if not await self._settle.submit((held, outcome)):
+                    state = "taken over"
+                crash_point("worker_after_ledger")
+            log.info(
+                "delivery",
+                delivery_id=held.delivery_id,
+                subscription=held.subscription,
+                event_id=str(held.event.event_id),
+                event_type=held.event.event_type,
+                attempt=held.attempt,
+                state=state,
+                detail=outcome.detail if outcome else None,
+                remote_id=outcome.remote_id if outcome else None,
+            )
+
+    async def _write_outcomes(self, outcomes: Sequence[tuple[Claimed, Outcome]]) -> Sequence[bool]:
+        settled = await ledger.settle(outcomes)
+        await self._transport.done([held for held, _ in outcomes])
+        return [held.delivery_id in settled for held, _ in outcomes]

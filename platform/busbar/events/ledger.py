@@ -1,0 +1,173 @@
+"""The ledger of deliveries: claim, outcome, give back. It is the truth; a broker only carries its messages.
+
+    pending ──► in_flight ──► delivered
+                 │  ▲  └────► dead        (replay: dead ──► pending)
+                 ▼  │
+               retrying                    skipped: a rule said no
+
+At every moment: deliveries = delivered + skipped + pending + retrying + in_flight + dead, and nothing is removed.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from busbar.db import execute, fetch, fetchval
+from busbar.db.wakeup import WORKER_GONE
+from busbar.events.envelope import StoredEvent, stored
+
+LEASE_S = 60
+"""After so long an attempt is taken to be lost, whatever its worker seems; longer than any remote call may take."""
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery that this worker holds."""
+
+    delivery_id: int
+    subscription: str
+    endpoint_id: str | None
+    route_id: str | None
+    site_id: str
+    attempt: int
+    charged: int
+    worker: int
+    document: msgspec.Raw | None
+    event: StoredEvent
+    claimed_at: datetime
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended: `delivered`, `retrying`, `dead`, or `pending` when it was given back unused."""
+
+    state: str
+    detail: str | None = None
+    remote_id: str | None = None
+    retry_at: datetime | None = None
+    charge: bool = True
+    """Whether the attempt counts towards the limit."""
+
+
+_CLAIM = f"""
+with due as (
+    select d.delivery_id from unnest($1::text[], $2::int[]) as lane (subscription, free)
+    cross join lateral (
+        select d.delivery_id, d.position from core.delivery d
+        where d.subscription = lane.subscription and d.state in ('pending', 'retrying') and d.next_attempt_at <= now()
+        and not exists (
+            select 1 from core.delivery earlier
+            where earlier.subscription = d.subscription and earlier.ordering_key = d.ordering_key
+            and earlier.position < d.position and earlier.state in ('pending', 'retrying', 'in_flight'))
+        order by d.position limit lane.free for update of d skip locked
+    ) d
+)
+update core.delivery d
+set state = 'in_flight', attempts = attempts + 1, worker = $3, updated_at = now(),
+    lease_until = now() + make_interval(secs => {LEASE_S})
+from due, core.event e
+where d.delivery_id = due.delivery_id and e.event_id = d.event_id
+returning d.delivery_id, d.subscription, d.endpoint_id, d.route_id, d.attempts, d.charged, d.document,
+    d.updated_at as claimed_at, d.position as delivery_position, e.event_id, e.event_type, e.module, e.site_id,
+    e.subject, e.time, e.data, e.schema_version, e.correlation_id, e.traceparent, e.actor_id, e.origin, e.position
+"""
+
+_SETTLE = """
+with outcome as (
+    select * from unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+        $8::bool[], $9::timestamptz[])
+        as o (delivery_id, worker, attempt, state, detail, remote_id, retry_at, charge, started_at)
+), settled as (
+    update core.delivery d
+    set state = o.state, last_error = case when o.state = 'delivered' then null else o.detail end,
+        remote_id = coalesce(o.remote_id, d.remote_id), charged = d.charged + o.charge::int,
+        next_attempt_at = coalesce(o.retry_at, d.next_attempt_at), worker = null, lease_until = null,
+        updated_at = now(), finished_at = case when o.state in ('delivered', 'dead') then now() end
+    from outcome o
+    where d.delivery_id = o.delivery_id and d.worker = o.worker and d.attempts = o.attempt and d.state = 'in_flight'
+    returning d.delivery_id
+), told as (
+    insert into core.delivery_attempt (delivery_id, attempt, started_at, finished_at, outcome, detail, worker)
+    select o.delivery_id, o.attempt, o.started_at, clock_timestamp(), o.state, o.detail, o.worker
+    from outcome o join settled using (delivery_id)
+)
+select delivery_id from settled
+"""
+
+_TAKE_OVER = f"""
+update core.delivery
+set state = 'retrying', worker = null, lease_until = null, next_attempt_at = now(), updated_at = now(),
+    last_error = 'the worker was lost during the attempt'
+where state = 'in_flight' and (lease_until < now() or (worker = any($1::int[]) and {WORKER_GONE}))
+returning delivery_id
+"""
+
+
+async def claim(free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
+    """Take deliveries that are due, up to so many for each subscription, oldest first.
+
+    A delivery waits while an earlier one of the same subscription and ordering key is not finished.
+    """
+    rows = await fetch(_CLAIM, list(free_by_lane), list(free_by_lane.values()), worker)
+    claimed = [
+        Claimed(
+            delivery_id=row["delivery_id"],
+            subscription=row["subscription"],
+            endpoint_id=row["endpoint_id"],
+            route_id=row["route_id"],
+            site_id=row["site_id"],
+            attempt=row["attempts"],
+            charged=row["charged"],
+            worker=worker,
+            document=None if row["document"] is None else msgspec.Raw(row["document"].encode()),
+            event=stored(row),
+            claimed_at=row["claimed_at"],
+        )
+        for row in rows
+    ]
+    return sorted(claimed, key=lambda delivery: delivery.event.position or 0)
+
+
+async def settle(outcomes: Sequence[tuple[Claimed, Outcome]]) -> set[int]:
+    """Write the outcomes of attempts; returns the deliveries for which this worker still held the attempt.
+
+    An outcome is refused when the attempt was taken over meanwhile: whoever holds it now tells how it ends.
+    """
+    rows = await fetch(
+        _SETTLE,
+        [held.delivery_id for held, _ in outcomes],
+        [held.worker for held, _ in outcomes],
+        [held.attempt for held, _ in outcomes],
+        [outcome.state for _, outcome in outcomes],
+        [outcome.detail for _, outcome in outcomes],
+        [outcome.remote_id for _, outcome in outcomes],
+        [outcome.retry_at for _, outcome in outcomes],
+        [outcome.charge for _, outcome in outcomes],
+        [held.claimed_at for held, _ in outcomes],
+    )
+    return {row["delivery_id"] for row in rows}
+
+
+async def suspects() -> set[int]:
+    """Workers that hold deliveries and whose process seems gone."""
+    rows = await fetch(f"select distinct worker from core.delivery where state = 'in_flight' and {WORKER_GONE}")
+    return {row["worker"] for row in rows}
+
+
+async def take_over(workers: set[int]) -> int:
+    """Give back what the gone workers held, and every attempt whose lease has run out; returns how many."""
+    return len(await fetch(_TAKE_OVER, sorted(workers)))
+
+
+async def open_count() -> int:
+    """How many deliveries are not finished."""
+    count = await fetchval("select count(*) from core.delivery where state in ('pending', 'retrying', 'in_flight')")
+    return int(count)
+
+
+async def release(worker: int) -> None:
+    """Give back, uncharged, everything that a stopping worker still holds."""
+    await execute(
+        "update core.delivery set state = 'retrying', worker = null, lease_until = null, next_attempt_at = now(), "
+        "updated_at = now() where state = 'in_flight' and worker = $1",
+        worker,
+    )

@@ -1,0 +1,110 @@
+"""The relay: gives new events their position in the stream, and writes one delivery for each subscription.
+
+Relays of several processes take turns by an advisory lock that ends with the transaction, so positions follow the
+order of commits without gaps, and a stream that resumes after a position misses nothing. New events are found by
+status, never by "id > last seen": ids are not in the order of commits (LESSONS D8).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from busbar.db import fetch, fetchval, transaction
+from busbar.db.wakeup import Channel, poke, signal, wait_for
+from busbar.errors import BusbarError
+from busbar.events.envelope import COLUMNS, StoredEvent, stored
+from busbar.events.subscriptions import Match, Matcher
+from busbar.kit.crash import crash_point
+
+log = structlog.get_logger()
+
+BATCH_MAX = 500
+POLL_S = 1.0
+_LOCK_KEY = 0x7265_6C61_79
+"""Advisory lock of the relays; "relay" in ASCII."""
+_TURN_S = 0.02
+
+_CLAIM = f"""
+select {COLUMNS} from core.event where position is null order by seq limit $1 for update skip locked
+"""
+_POSITION = """
+update core.event e set position = n.position
+from unnest($1::uuid[], $2::bigint[]) as n (event_id, position) where e.event_id = n.event_id
+"""
+_DELIVER = """
+insert into core.delivery (event_id, position, subscription, endpoint_id, route_id, route_version, site_id,
+    ordering_key, state, document, last_error, next_attempt_at, created_at, updated_at, finished_at)
+select event_id, position, subscription, endpoint_id, route_id, route_version, site_id, ordering_key, state,
+    document::jsonb, last_error, now(), now(), now(), case when state in ('skipped', 'dead') then now() end
+from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[],
+    $9::text[], $10::text[], $11::text[]) as n (event_id, position, subscription, endpoint_id, route_id,
+    route_version, site_id, ordering_key, state, document, last_error)
+on conflict (event_id, subscription) do nothing
+"""
+
+
+class Relay:
+    """Moves events from the outbox to the ledger."""
+
+    def __init__(self, matchers: Sequence[Matcher]) -> None:
+        self._matchers = tuple(matchers)
+
+    async def run(self) -> None:
+        """Work until cancelled; a failed round is logged and tried again."""
+        with signal(Channel.EVENTS) as there_is_work:
+            while True:
+                try:
+                    moved = await self.move_batch()
+                except (BusbarError, OSError) as error:
+                    log.warning("relay_round_failed", error=str(error))
+                    await asyncio.sleep(POLL_S / 2)
+                    continue
+                if moved is None:
+                    await asyncio.sleep(_TURN_S)
+                elif moved < BATCH_MAX:
+                    await wait_for(there_is_work, poll_s=POLL_S)
+
+    async def move_batch(self) -> int | None:
+        """Move up to `BATCH_MAX` events; returns how many, or None when another relay has its turn."""
+        async with transaction():
+            if not await fetchval("select pg_try_advisory_xact_lock($1)", _LOCK_KEY):
+                return None
+            events = [stored(row) for row in await fetch(_CLAIM, BATCH_MAX)]
+            if not events:
+                return 0
+            crash_point("relay_after_claim")
+            last = await fetchval("select coalesce(max(position), 0) from core.event")
+            positions = [last + n for n in range(1, len(events) + 1)]
+            await fetch(_POSITION, [event.event_id for event in events], positions)
+            rows = [
+                _row(event, position, match)
+                for event, position in zip(events, positions, strict=True)
+                for matcher in self._matchers
+                for match in matcher.match(event)
+            ]
+            if rows:
+                await fetch(_DELIVER, *(list(column) for column in zip(*rows, strict=True)))
+            crash_point("relay_before_commit")
+        crash_point("relay_after_commit")
+        poke(Channel.DELIVERIES, Channel.STREAM)
+        return len(events)
+
+
+def _row(event: StoredEvent, position: int, match: Match) -> tuple[Any, ...]:
+    document = None if match.document is None else msgspec.json.encode(match.document).decode()
+    return (
+        event.event_id,
+        position,
+        match.subscription,
+        match.endpoint_id,
+        match.route_id,
+        match.route_version,
+        event.site_id,
+        match.ordering_key,
+        match.state,
+        document,
+        match.reason,
+    )

@@ -1,0 +1,229 @@
+"""Everything that changes a ticket after it was opened: one transaction with its audit entry and its event."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from busbar.audit import record
+from busbar.auth.actor import Context
+from busbar.db import execute, fetchrow, transaction
+from busbar.errors import ForbiddenTransition, NotFound, StaleVersion
+from busbar.events.outbox import publish
+from busbar.kit.crash import crash_point
+from busbar.tickets import lifecycle, sla
+from busbar.tickets.events import TicketUpdated
+
+_UPDATE = """
+update core.ticket set status = $2, on_hold = $3, hold_since = $4, held_s = $5, sla_deadline = $6, assignee = $7,
+    closed_at = $8, updated_at = $9, version = version + 1
+where ticket_id = $1
+"""
+
+
+async def change_status(
+    ctx: Context, ticket_id: str, *, new_status: str, comment: str | None = None, version: int | None = None
+) -> int:
+    """Move a ticket one step forward: Open → Assigned → In_Progress → Closed; returns its new version.
+
+    `version`, if given, is the one the caller saw (If-Match). A ticket that becomes Assigned and has no assignee is
+    given to the actor.
+
+    Raises:
+        NotFound: there is no such ticket, or the actor may not see it.
+        StaleVersion: somebody else changed it meanwhile.
+        ForbiddenTransition: the life cycle does not allow the move; nothing was written.
+        RuleViolated: the ticket is on hold.
+    """
+    async with transaction():
+        ticket = await _lock(ctx, ticket_id, version=version)
+        lifecycle.check_move(ticket["status"], new_status, on_hold=ticket["on_hold"])
+        changes: dict[str, Any] = {"status": new_status}
+        if new_status == lifecycle.ASSIGNED and ticket["assignee"] is None:
+            changes["assignee"] = ctx.actor.username
+        if new_status == lifecycle.CLOSED:
+            changes["closed_at"] = ctx.clock()
+        return await _write(ctx, ticket, action="move", comment=comment, **changes)
+
+
+async def advance_to(ctx: Context, ticket_id: str, *, target: str, comment: str | None = None) -> int:
+    """Walk a ticket forward to `target`, step by step, each with its audit entry and event; returns how many steps.
+
+    For remote systems, whose life cycles skip states of ours. A ticket on hold is resumed first; a target that is
+    Cancelled cancels, and one that lies behind a closed ticket reopens it.
+
+    Raises:
+        NotFound: there is no such ticket.
+        ForbiddenTransition: the target cannot be reached.
+    """
+    async with transaction():
+        ticket = await _lock(ctx, ticket_id, version=None)
+        status = ticket["status"]
+        if status == target:
+            return 0
+        if target == lifecycle.CANCELLED:
+            await cancel(ctx, ticket_id, reason=comment or "cancelled by the remote system")
+            return 1
+        steps = 0
+        if ticket["on_hold"]:
+            await resume(ctx, ticket_id, comment=comment)
+            steps += 1
+        if status == lifecycle.CLOSED and target == lifecycle.IN_PROGRESS:
+            await reopen(ctx, ticket_id, reason=comment or "reopened by the remote system")
+            return steps + 1
+        way = lifecycle.path(status, target)
+        if not way:
+            raise ForbiddenTransition(f"A ticket that is {status} cannot come to {target}.")
+        for step in way:
+            await change_status(ctx, ticket_id, new_status=step, comment=comment)
+        return steps + len(way)
+
+
+async def assign(
+    ctx: Context, ticket_id: str, *, assignee: str, comment: str | None = None, version: int | None = None
+) -> int:
+    """Give a ticket to somebody, by user name; an Open ticket becomes Assigned. Returns its new version.
+
+    Raises:
+        NotFound: there is no such ticket, or no such active user.
+        StaleVersion: somebody else changed it meanwhile.
+        ForbiddenTransition: the ticket is finished.
+    """
+    async with transaction():
+        ticket = await _lock(ctx, ticket_id, version=version)
+        if ticket["status"] in lifecycle.FINAL:
+            raise ForbiddenTransition(f"A ticket that is {ticket['status']} cannot be assigned.")
+        known = await fetchrow("select 1 from core.user_account where username = $1 and active", assignee)
+        if known is None:
+            raise NotFound(f"There is no active user {assignee}.")
+        status = lifecycle.ASSIGNED if ticket["status"] == lifecycle.OPEN else ticket["status"]
+        return await _write(ctx, ticket, action="assign", comment=comment, status=status, assignee=assignee)
+
+
+async def hold(ctx: Context, ticket_id: str, *, reason: str, version: int | None = None) -> int:
+    """Put a ticket on hold: its SLA clock stands still. Returns its new version.
+
+    Raises:
+        NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
+    """
+    async with transaction():
+        ticket = await _lock(ctx, ticket_id, version=version)
+        lifecycle.check_hold(ticket["status"], on_hold=ticket["on_hold"])
+        return await _write(ctx, ticket, action="hold", comment=reason, on_hold=True, hold_since=ctx.clock())
+
+
+async def resume(ctx: Context, ticket_id: str, *, comment: str | None = None, version: int | None = None) -> int:
+    """Take a ticket off hold; its deadline moves by the time it was held. Returns its new version.
+
+    Raises:
+        NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
+    """
+    async with transaction():
+        ticket = await _lock(ctx, ticket_id, version=version)
+        lifecycle.check_resume(on_hold=ticket["on_hold"])
+        return await _write(ctx, ticket, action="resume", comment=comment, **_off_hold(ticket, ctx.clock()))
+
+
+async def cancel(ctx: Context, ticket_id: str, *, reason: str, version: int | None = None) -> int:
+    """End a ticket for good without its work having been done. Returns its new version.
+
+    Raises:
+        NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
+    """
+    async with transaction():
+        ticket = await _lock(ctx, ticket_id, version=version)
+        lifecycle.check_cancel(ticket["status"])
+        now = ctx.clock()
+        changes = _off_hold(ticket, now) if ticket["on_hold"] else {}
+        return await _write(
+            ctx, ticket, action="cancel", comment=reason, status=lifecycle.CANCELLED, closed_at=now, **changes
+        )
+
+
+async def reopen(ctx: Context, ticket_id: str, *, reason: str, version: int | None = None) -> int:
+    """Take a closed ticket back into work. Returns its new version.
+
+    Raises:
+        NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
+    """
+    async with transaction():
+        ticket = await _lock(ctx, ticket_id, version=version)
+        lifecycle.check_reopen(ticket["status"])
+        return await _write(ctx, ticket, action="reopen", comment=reason, status=lifecycle.IN_PROGRESS, closed_at=None)
+
+
+async def _lock(ctx: Context, ticket_id: str, *, version: int | None) -> asyncpg.Record:
+    ticket = await fetchrow("select * from core.ticket where ticket_id = $1 for update", ticket_id)
+    hidden = ticket is None or not ctx.actor.sees_site(ticket["site_id"])
+    if ticket is None or hidden or not ctx.actor.may(f"{ticket['module']}.read"):
+        raise NotFound(f"There is no ticket {ticket_id}.")
+    ctx.require(f"{ticket['module']}.write")
+    if version is not None and version != ticket["version"]:
+        raise StaleVersion(
+            f"The ticket is at version {ticket['version']} now; you saw {version}. Read it again.",
+            headers={"ETag": f'"v{ticket["version"]}"'},
+        )
+    return ticket
+
+
+def _off_hold(ticket: asyncpg.Record, now: datetime) -> dict[str, Any]:
+    held: timedelta = max(timedelta(0), now - ticket["hold_since"])
+    return {
+        "on_hold": False,
+        "hold_since": None,
+        "held_s": ticket["held_s"] + int(held.total_seconds()),
+        "sla_deadline": sla.resumed(ticket["sla_deadline"], ticket["hold_since"], now),
+    }
+
+
+async def _write(ctx: Context, ticket: asyncpg.Record, *, action: str, comment: str | None, **changes: Any) -> int:
+    now = ctx.clock()
+    after = {**ticket, **changes}
+    await execute(
+        _UPDATE,
+        ticket["ticket_id"],
+        after["status"],
+        after["on_hold"],
+        after["hold_since"],
+        after["held_s"],
+        after["sla_deadline"],
+        after["assignee"],
+        after["closed_at"],
+        now,
+    )
+    version: int = ticket["version"] + 1
+    await record(
+        ctx,
+        action=f"ticket.{action}",
+        object_kind="ticket",
+        object_id=ticket["ticket_id"],
+        site_id=ticket["site_id"],
+        previous_status=ticket["status"],
+        new_status=after["status"],
+        comment=comment,
+    )
+    await publish(
+        ctx,
+        f"{ticket['module'].upper()}_TICKET_UPDATED",
+        subject=ticket["ticket_id"],
+        site_id=ticket["site_id"],
+        time=now,
+        data=TicketUpdated(
+            ticket_id=ticket["ticket_id"],
+            ticket_type=ticket["ticket_type"],
+            title=ticket["title"],
+            priority=ticket["priority"],
+            status=after["status"],
+            previous_status=ticket["status"],
+            on_hold=after["on_hold"],
+            assignee=after["assignee"],
+            action=action,
+            comment=comment,
+            version=version,
+            sla_deadline=after["sla_deadline"],
+            object_kind=ticket["object_kind"],
+            object_id=ticket["object_id"],
+        ),
+    )
+    crash_point("change_before_commit")
+    return version
