@@ -1,0 +1,5 @@
+"""The append-only trail of who did what, and the chain that shows tampering. Start reading in `trail.py`."""
+
+from busbar.audit.trail import record
+
+__all__ = ["record"]

@@ -1,6 +1,6 @@
 """Users, roles, sign-in sessions, keys, and what limits attempts."""
 
-from piccolo.columns import UUID, Array, BigSerial, Boolean, Integer, Text, Timestamptz
+from piccolo.columns import UUID, Array, BigSerial, Boolean, Bytea, Integer, Text, Timestamptz
 from piccolo.table import Table
 
 from busbar.db import DB
@@ -23,17 +23,25 @@ class User(Table, tablename="user_account", schema="core", db=DB):
 
 
 class Role(Table, tablename="role", schema="core", db=DB):
-    """A named set of permissions; roles are data."""
+    """A named set of permissions; roles are data.
+
+    `offered` are the permissions that the core and the plugins gave it by default, so that each is given only once and
+    one that an operator took away stays away.
+    """
 
     role = Text(primary_key=True, default=None, null=False)
     title = Text(default=None, null=False)
     permissions = Array(base_column=Text(), default=None, null=False)
+    offered = Array(base_column=Text(), default=None, null=False)
     builtin = Boolean(default=False, null=False)
     version = Integer(default=1, null=False)
 
 
 class RefreshToken(Table, tablename="refresh_token", schema="core", db=DB):
-    """One refresh token, stored as a hash; a family is the chain that one sign-in started."""
+    """One refresh token, stored as a hash; a family is the chain that one sign-in started.
+
+    `successor_seed` and the token itself make its successor: only who holds the token can be told the successor again.
+    """
 
     token_hash = Text(primary_key=True, default=None, null=False)
     family = UUID(default=None, null=False)
@@ -42,6 +50,7 @@ class RefreshToken(Table, tablename="refresh_token", schema="core", db=DB):
     expires_at = Timestamptz(default=None, null=False)
     family_expires_at = Timestamptz(default=None, null=False)
     used_at = Timestamptz(default=None, null=True)
+    successor_seed = Bytea(default=None, null=True)
     revoked_at = Timestamptz(default=None, null=True)
 
 

@@ -125,6 +125,7 @@ CREATE TABLE core.refresh_token (
     expires_at TIMESTAMPTZ NOT NULL,
     family_expires_at TIMESTAMPTZ NOT NULL,
     used_at TIMESTAMPTZ,
+    successor_seed BYTEA,
     revoked_at TIMESTAMPTZ);
 CREATE TABLE core.remote_reference (
     id BIGSERIAL PRIMARY KEY NOT NULL,
@@ -138,6 +139,7 @@ CREATE TABLE core.role (
     role TEXT PRIMARY KEY NOT NULL,
     title TEXT NOT NULL,
     permissions TEXT[] NOT NULL,
+    offered TEXT[] NOT NULL,
     builtin BOOLEAN NOT NULL DEFAULT false,
     version INTEGER NOT NULL DEFAULT 1);
 CREATE TABLE core.route (

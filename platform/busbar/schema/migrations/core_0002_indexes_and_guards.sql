@@ -23,6 +23,8 @@ create index delivery_attempts on core.delivery_attempt (delivery_id, attempt);
 create index audit_object on core.audit (object_kind, object_id, audit_id);
 create index audit_correlation on core.audit (correlation_id);
 create index refresh_token_family on core.refresh_token (family);
+create index refresh_token_user on core.refresh_token (user_id);
+create index refresh_token_revoked on core.refresh_token (revoked_at) where revoked_at is not null;
 create index login_failure_recent on core.login_failure (at);
 create index remote_reference_remote on core.remote_reference (endpoint_id, remote_id);
 create index idempotency_age on core.idempotency (created_at);
