@@ -1,0 +1,224 @@
+"""What a connector declares, what it is handed for each delivery, and how it says what happened."""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol
+
+import aiohttp
+import msgspec
+
+from busbar.connectors.secrets import Secret
+from busbar.kit.clock import Clock
+
+_KIND = re.compile(r"[a-z][a-z0-9_]{1,30}")
+
+
+class DeliveryClass(Enum):
+    """What the remote system does for exactly-once effects; A and B promise them (DESIGN section 8)."""
+
+    A = "A"
+    """The remote honours our key: sending twice is one effect, as with an upsert by external id."""
+    B = "B"
+    """Look before create: the remote can be asked whether it has our correlation id already."""
+    C = "C"
+    """Neither. After an attempt without an answer a duplicate is possible, and is flagged."""
+
+
+class DeliveryError(Exception):
+    """An attempt failed; `detail` is one sentence for the operator, without secrets or the remote's whole answer."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Retryable(DeliveryError):
+    """The remote cannot take it now. `after_s` is the shortest wait in seconds, where the remote named one.
+
+    `uncertain` says that the request may have reached the remote: a class C delivery is then flagged.
+    """
+
+    def __init__(self, detail: str, *, after_s: float | None = None, uncertain: bool = False) -> None:
+        super().__init__(detail)
+        self.after_s = after_s
+        self.uncertain = uncertain
+
+
+class Permanent(DeliveryError):
+    """The remote will never take it as it is: straight to the dead letters, to be corrected and replayed."""
+
+
+class RateLimited(DeliveryError):
+    """The quota is used up: the endpoint pauses `until` (aware UTC), and this does not count as an attempt."""
+
+    def __init__(self, detail: str, *, until: datetime) -> None:
+        super().__init__(detail)
+        if until.tzinfo is None:
+            raise ValueError("RateLimited.until must be an aware datetime.")
+        self.until = until
+
+
+class AuthExpired(DeliveryError):
+    """The credentials no longer work: the endpoint pauses until somebody enters new ones."""
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The remote has it."""
+
+    remote_id: str
+    """Id of the record at the remote, for example the `sys_id` or number of an incident."""
+    remote_url: str | None = None
+    """Address of the record for a person's browser."""
+    detail: str | None = None
+    duplicate: bool = False
+    """The remote had it already, from an earlier attempt whose answer was lost."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One try to deliver one event."""
+
+    number: int
+    """Counts from 1, over replays too."""
+    first: bool
+    """No earlier attempt can have had an effect: class B may create without looking."""
+    delivery_id: str
+    """Stays the same over all attempts: the idempotency key for class A."""
+    correlation_id: str
+    event: Mapping[str, Any]
+    """The CloudEvent, as its JSON object."""
+    document: Mapping[str, Any] | None = None
+    """The fields that the route's mapping made, or None when the route has no mapping."""
+    remote_id: str | None = None
+    """Id of the subject's record at this remote, once an earlier delivery has learnt it."""
+
+
+class InboundMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook whose signature has been verified."""
+
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+class RemoteChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that somebody made at the remote."""
+
+    remote_id: str
+    ticket_id: str | None = None
+    """Busbar's ticket where the message names it; otherwise it is found by `remote_id`."""
+    status: str | None = None
+    """The ticket status that it means, in Busbar's words, or None when the status did not change."""
+    comment: str | None = None
+    marker: str | None = None
+    """What Busbar wrote into the record at its own last change: lets the echo of it be dropped."""
+
+
+class ConnectionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Outcome of "test connection"."""
+
+    ok: bool
+    detail: str
+    """One sentence that names the cause and the cure, when it is not ok."""
+    latency_ms: float | None = None
+
+
+class SecretBag(Mapping[str, Secret]):
+    """The secrets of one endpoint by name; printing it shows the names only."""
+
+    def __init__(self, secrets: Mapping[str, Secret]) -> None:
+        self._secrets = dict(secrets)
+
+    def __getitem__(self, name: str) -> Secret:
+        return self._secrets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._secrets)
+
+    def __len__(self) -> int:
+        return len(self._secrets)
+
+    def __repr__(self) -> str:
+        return f"SecretBag({', '.join(self._secrets)})"
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One configured instance of a connector, as its code sees it during a call."""
+
+    endpoint_id: str
+    name: str
+    sites: tuple[str, ...]
+    """Site ids; empty means all sites."""
+    settings: Any
+    """An instance of the connector's settings struct."""
+    secrets: SecretBag
+    http: aiohttp.ClientSession
+    """The only way out: it refuses what the operator has not allowed, redirects and proxies."""
+    clock: Clock
+
+
+class RunningSimulator(Protocol):
+    """A simulator that listens."""
+
+    url: str
+    """Base address, for the endpoint's settings."""
+
+    async def stop(self) -> None:
+        """Close the listener and let go of everything."""
+
+
+Deliver = Callable[[Endpoint, Attempt], Awaitable[Receipt]]
+TestConnection = Callable[[Endpoint], Awaitable[ConnectionReport]]
+Receive = Callable[[Endpoint, InboundMessage], Awaitable[tuple[RemoteChange, ...]]]
+StartSimulator = Callable[[str, int], Awaitable[RunningSimulator]]
+
+
+class Connector(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of external system. Raises ValueError or TypeError with one sentence when it is declared wrongly."""
+
+    kind: str
+    """One word for code, addresses and permissions: lower-case letters, digits and underscores, such as `itsm`."""
+    title: str
+    delivery_class: DeliveryClass
+    settings: type[msgspec.Struct]
+    """Becomes the JSON Schema of the endpoint's form."""
+    secrets: tuple[str, ...] = ()
+    """Names of values that are written, never read back."""
+    deliver: Deliver
+    """Deliver one event; raises Retryable, Permanent, RateLimited or AuthExpired."""
+    test_connection: TestConnection
+    """Reach the remote with these credentials and change nothing; reports failure, does not raise it."""
+    receive: Receive | None = None
+    """Read a verified webhook; an empty tuple means there is nothing in it for Busbar."""
+    simulator: StartSimulator | None = None
+    """Start a simulator of the remote on a host and port (0: any free one)."""
+    default_pattern: str
+    """Event pattern that a new route to this connector starts with, such as `pm.*`."""
+
+    def __post_init__(self) -> None:
+        if not _KIND.fullmatch(self.kind):
+            raise ValueError(f"Connector kind {self.kind!r} must be lower-case letters, digits and underscores.")
+        if not (isinstance(self.settings, type) and issubclass(self.settings, msgspec.Struct)):
+            raise TypeError(f"Connector {self.kind}: settings must be a msgspec.Struct class.")
+        for name in self.secrets:
+            if not _KIND.fullmatch(name):
+                raise ValueError(
+                    f"Connector {self.kind}: the secret name {name!r} must be lower-case letters and digits."
+                )
+        if len(set(self.secrets)) != len(self.secrets):
+            raise ValueError(f"Connector {self.kind}: a secret name stands twice.")
+        fields = {field.name for field in msgspec.structs.fields(self.settings)}
+        if both := fields.intersection(self.secrets):
+            raise ValueError(
+                f"Connector {self.kind}: {', '.join(sorted(both))} is a setting and a secret; keep the secret."
+            )
+        for role in ("deliver", "test_connection", "receive", "simulator"):
+            function = getattr(self, role)
+            if function is not None and not _is_async(function):
+                raise TypeError(f"Connector {self.kind}: {role} must be an async function.")
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
