@@ -1,0 +1,89 @@
+"""Everything the core asks of a plugin, one hook each; all but `busbar_plugin` may be left out.
+
+A plugin is a module named by the entry point group `busbar.plugins`. Hooks only declare: they are plain functions
+without arguments, called once at start, and what they return may be asynchronous.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+import pluggy
+from litestar.types import ControllerRouterHandler
+
+from busbar.auth.actor import Context
+from busbar.auth.permissions import Permission, RoleDefault
+from busbar.connectors.contract import Connector
+from busbar.db.migrations import SchemaApp
+from busbar.events.registry import EventType
+from busbar.events.subscriptions import Subscription
+from busbar.imports.contract import Importer
+
+hookspec = pluggy.HookspecMarker("busbar")
+hookimpl = pluggy.HookimplMarker("busbar")
+
+DemoData = Callable[[Context], Awaitable[None]]
+
+
+class PluginInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a plugin is."""
+
+    name: str
+    """Its one word: lower-case letters, digits and underscores; schema, address, permission and routing prefix."""
+    title: str
+    version: str
+    core: str
+    """Versions of the core it works with, as a PEP 440 specifier: `>=0.1,<0.2`."""
+    module: bool = False
+    """Whether it is a business module, which is enabled per site."""
+    depends_on: tuple[str, ...] = ()
+    """Words of the plugins that must be there."""
+
+
+@hookspec
+def busbar_plugin() -> PluginInfo:  # type: ignore[empty-body]
+    """Who the plugin is: its one word, its title, the core versions it works with, the plugins it needs."""
+
+
+@hookspec
+def busbar_schema() -> SchemaApp:  # type: ignore[empty-body]
+    """Its Piccolo tables and the package of its SQL migrations. The PostgreSQL schema is named by the plugin's word."""
+
+
+@hookspec
+def busbar_routes() -> Sequence[ControllerRouterHandler]:  # type: ignore[empty-body]
+    """Its Litestar handlers, served under `/api/v1/<word>`; each declares who may call it with `opt=needs(…)`."""
+
+
+@hookspec
+def busbar_permissions() -> Sequence[Permission]:  # type: ignore[empty-body]
+    """The permissions it declares, each named with its prefix, as in `pm.read`."""
+
+
+@hookspec
+def busbar_roles() -> Sequence[RoleDefault]:  # type: ignore[empty-body]
+    """The roles that have its permissions from the start; an administrator may change them."""
+
+
+@hookspec
+def busbar_event_types() -> Sequence[EventType]:  # type: ignore[empty-body]
+    """The events it tells of: names with its prefix, each with a documented Struct."""
+
+
+@hookspec
+def busbar_subscriptions() -> Sequence[Subscription]:  # type: ignore[empty-body]
+    """The events it reacts to. A handler runs in the transaction that marks the delivery as done."""
+
+
+@hookspec
+def busbar_connectors() -> Sequence[Connector]:  # type: ignore[empty-body]
+    """The kinds of remote system that it can deliver to and hear from."""
+
+
+@hookspec
+def busbar_importers() -> Sequence[Importer]:  # type: ignore[empty-body]
+    """The kinds of file that it can load in bulk."""
+
+
+@hookspec
+def busbar_demo_data() -> DemoData:  # type: ignore[empty-body]
+    """A function that adds its demo data; it must be safe to run twice."""
