@@ -1,8 +1,8 @@
 """Opens tickets: one statement for all requests that wait, with the module's own rows in it (LESSONS D13, D15).
 
-A module describes its part as an `Opening`. What a request asks for becomes one row of `asked`; the module's `accept`
-turns it into rows of `accepted` (a request that does not come out, say because its asset does not exist, opens
-nothing); then ticket, audit entry, event and the module's own rows are written by the same statement. The counter row
+A module describes its part as an `Opening`. What a request asks for becomes one row of `asked`; the module's join and
+condition make rows of `accepted` from them (a request that does not come out, say because its asset does not exist,
+opens nothing); then ticket, audit entry, event and the module's own rows are written by the same statement. The counter row
 of the module and day is taken once for a whole batch, which keeps the numbers without gaps.
 """
 
@@ -23,8 +23,14 @@ from busbar.kit.ids import uuid7
 from busbar.tickets import sla
 
 
+ACCEPTED_SITE = """(
+    (a.actor_sites is null or {site} = any(string_to_array(a.actor_sites, '|')))
+    and exists (select 1 from core.site_module m where m.site_id = {site} and m.module = '{module}' and m.enabled))"""
+"""Condition of acceptance: the actor works for the site in the SQL expression `{site}`, and `{module}` is enabled."""
+
+
 class NewTicket(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ticket is opened with. `site_id` may be left to the module's `accept`, which then must give it."""
+    """What a ticket is opened with. `site_id` may be left to what the module computes."""
 
     ticket_type: str
     title: str
@@ -77,7 +83,7 @@ _STATEMENT = """
 with asked as (
     select * from unnest({arrays}) with ordinality as a ({columns}, n)
 ), accepted as (
-    {accept}
+    select {accepted}, a.n from asked a {join} where {where}
 ), counter as (
     insert into core.ticket_counter as c (module, day, last)
     select $1, $3::date, count(*) from accepted having count(*) > 0
@@ -116,8 +122,10 @@ select n, ticket_id, site_id, sla_deadline from opened
 class Opening:
     """How a module opens its tickets.
 
-    `columns` are the module's own columns of `asked` (name to PostgreSQL type, no arrays). `accept` is a SELECT over
-    `asked a` that returns `a.*` with what it replaces; `own` are further CTEs over `opened`, as (name, SQL) pairs.
+    `columns` are the module's own columns of `asked` (name to PostgreSQL type, no arrays). `join` and `where` decide
+    which requests are accepted, over `asked a`; by default those whose site is the actor's and has the module enabled.
+    `computed` gives columns of `accepted` by SQL expression, new ones or in place of what was asked. `own` are further
+    CTEs over `opened`, as (name, SQL) pairs.
     `event_type` is told for each ticket; its Struct is a `TicketCreated` with the module's facts beside it.
     """
 
@@ -127,17 +135,23 @@ class Opening:
         module: str,
         event_type: str,
         columns: Mapping[str, str],
-        accept: str = "select a.* from asked a",
+        computed: Mapping[str, str] | None = None,
+        join: str = "",
+        where: str | None = None,
         own: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._module = module
         self._event_type = event_type
         names = [*(name for name, _ in _ASKED), *columns]
         types = [*(kind for _, kind in _ASKED), *columns.values()]
+        expressions = {name: f"a.{name}" for name in names} | dict(computed or {})
+        site = ACCEPTED_SITE.format(site=expressions["site_id"], module=module)
         self._statement = _STATEMENT.format(
             arrays=", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, start=6)),
             columns=", ".join(names),
-            accept=accept,
+            accepted=", ".join(f"{expression} as {name}" for name, expression in expressions.items()),
+            join=join,
+            where=where or site,
             own="".join(f", {name} as (\n    {sql}\n)" for name, sql in own),
         )
         self._width = len(columns)
@@ -149,7 +163,7 @@ class Opening:
         """Open one ticket, sharing a statement with others that wait; inside a transaction, as part of it.
 
         `facts` are the module's fields of the event; `values` those of its own columns, in their order. Returns None
-        when `accept` left the request out.
+        when the request was not accepted.
 
         Raises:
             Unavailable: too many writes wait, or the database is not there.
@@ -218,7 +232,3 @@ def _row(request: _Request, now: datetime) -> tuple[Any, ...]:
         msgspec.json.encode(facts).decode(),
         *request.values,
     )
-
-
-SITE_ALLOWED = "(a.actor_sites is null or {site} = any(string_to_array(a.actor_sites, '|')))"
-"""Condition of an `accept` that the actor works for the site in the SQL expression `{site}`."""

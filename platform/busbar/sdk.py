@@ -1,0 +1,67 @@
+"""Everything a plugin may import. What is not here is not promised to stay.
+
+Declaring: `hookimpl`, `PluginInfo`, `SchemaApp`, `EventType`, `Subscription`, `Permission`, `RoleDefault`, `Connector`,
+`Importer`. Routes: Litestar handlers with `opt=needs("<plugin>.<verb>")` and the field types (`Name`, `Text`, …).
+Changing data: a command takes a `Context`, opens a `transaction()`, writes, calls `record` and `publish`. Opening
+tickets: an `Opening`. Delivering: a `Connector` raises `Retryable`, `Permanent`, `RateLimited` or `AuthExpired`.
+"""
+
+from busbar.audit import record
+from busbar.auth.actor import Actor, Context, system_actor
+from busbar.auth.permissions import Permission, RoleDefault
+from busbar.connectors.contract import (
+    Attempt,
+    AuthExpired,
+    ConnectionReport,
+    Connector,
+    DeliveryClass,
+    Endpoint,
+    InboundMessage,
+    Permanent,
+    RateLimited,
+    Receipt,
+    RemoteChange,
+    Retryable,
+    RunningSimulator,
+    Secret,
+)
+from busbar.db import DB, execute, fetch, fetchrow, fetchval, in_transaction, on_commit, spawn, transaction
+from busbar.db.engine import copy_rows
+from busbar.db.migrations import SchemaApp
+from busbar.errors import (
+    BusbarError,
+    Conflict,
+    FieldError,
+    Forbidden,
+    InvalidPayload,
+    NotFound,
+    PreconditionRequired,
+    RuleViolated,
+    StaleVersion,
+    Unavailable,
+)
+from busbar.events.envelope import StoredEvent
+from busbar.events.outbox import publish
+from busbar.events.registry import EventType
+from busbar.events.subscriptions import Subscription
+from busbar.hookspecs import DemoData, PluginInfo, hookimpl
+from busbar.kit.clock import Clock, utc_now
+from busbar.kit.ids import uuid7
+from busbar.sites.directory import DIRECTORY as SITES
+from busbar.sites.scope import module_scope
+from busbar.tickets.commands import assign, cancel, change_status, hold, reopen, resume
+from busbar.tickets.events import TicketCreated, TicketUpdated
+from busbar.tickets.opening import ACCEPTED_SITE, NewTicket, OpenedTicket, Opening
+from busbar.web.access import AUTHENTICATED, needs
+from busbar.web.text import (
+    Identifier,
+    Latitude,
+    Longitude,
+    LongText,
+    Name,
+    PositiveNumber,
+    ShortText,
+    Slug,
+    Text,
+    WholeNumber,
+)
