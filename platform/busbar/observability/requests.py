@@ -73,9 +73,9 @@ class RequestMetrics(Collector):
         for (method, route), row in self._latencies.items():
             running = 0.0
             buckets: list[tuple[str, float]] = []
-            for bound, count in zip((*BOUNDS_S, float("inf")), row, strict=False):
-                running += count
-                buckets.append(("+Inf" if bound == float("inf") else str(bound), running))
+            for bound, observed in zip((*map(str, BOUNDS_S), "+Inf"), row, strict=False):
+                running += observed
+                buckets.append((bound, running))
             latencies.add_metric((method, route), buckets=buckets, sum_value=row[-1])
         rate = GaugeMetricFamily("error_rate", "Share of answers with a 5xx status in the last minute, 0 to 1.")
         rate.add_metric((), self.error_rate())

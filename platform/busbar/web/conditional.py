@@ -1,0 +1,120 @@
+"""Conditional requests (RFC 9110, section 13): who changes something names the version it is based on.
+
+Two people who change the same thing at once: one wins, the other gets 412, never a lost update (SPEC R1.5).
+"""
+
+import re
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+from litestar import Response
+from litestar.params import Parameter
+
+from busbar.errors import BadFormat, PreconditionRequired, StaleVersion
+
+T = TypeVar("T")
+
+_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_VERSION: Final = re.compile(r"v([0-9]{1,18})")
+_TAGS_MAX: Final = 50
+
+IfMatchHeader = Annotated[
+    str | None,
+    Parameter(
+        header="If-Match",
+        max_length=1_000,
+        description='The ETag of the version that the change is based on, for example "v3"; * is any version.',
+    ),
+]
+"""The parameter of a handler that changes something."""
+
+IfNoneMatchHeader = Annotated[
+    str | None,
+    Parameter(header="If-None-Match", max_length=1_000, description="ETags the caller has; 304 when one is current."),
+]
+"""The parameter of a handler that reads something."""
+
+
+class IfMatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What an If-Match header asks for."""
+
+    any_version: bool = False
+    versions: tuple[int, ...] = ()
+
+    def allows(self, version: int) -> bool:
+        """Whether the change may go ahead on `version`."""
+        return self.any_version or version in self.versions
+
+    def require(self, version: int) -> None:
+        """Refuse the change unless it is based on `version`, the current one.
+
+        Raises:
+            StaleVersion: 412, with the current ETag as a header and the member `current_version`.
+        """
+        if not self.allows(version):
+            raise StaleVersion(
+                "Somebody else changed it meanwhile; read it again and repeat the change.",
+                headers={"ETag": etag(version)},
+                members={"current_version": version},
+            )
+
+
+def etag(version: int) -> str:
+    """The strong entity tag of a version, with its quotes: `"v3"`."""
+    return f'"v{version}"'
+
+
+def parse_if_match(header: str | None, *, required: bool = True) -> IfMatch:
+    """Read an If-Match header.
+
+    Weak tags and tags that are not ours match nothing, for If-Match compares strongly. Without a header any version
+    will do if it is not `required`.
+
+    Raises:
+        PreconditionRequired: 428, no header.
+        BadFormat: it is neither `*` nor a list of entity tags.
+    """
+    if header is None:
+        if required:
+            raise PreconditionRequired(
+                'Name the version your change is based on: If-Match: "v3", from the ETag header.'
+            )
+        return IfMatch(any_version=True)
+    if header.strip() == "*":
+        return IfMatch(any_version=True)
+    return IfMatch(versions=tuple(version for weak, version in _versions(header) if not weak))
+
+
+def is_current(if_none_match: str | None, version: int) -> bool:
+    """Whether the caller has this version already, so that 304 is answer enough; If-None-Match compares weakly.
+
+    Raises:
+        BadFormat: the header is neither `*` nor a list of entity tags.
+    """
+    if if_none_match is None:
+        return False
+    return if_none_match.strip() == "*" or any(known == version for _weak, known in _versions(if_none_match))
+
+
+def _versions(header: str) -> list[tuple[bool, int]]:
+    found: list[tuple[bool, int]] = []
+    for part in header.split(",", _TAGS_MAX):
+        match = _TAG.fullmatch(part.strip())
+        if match is None:
+            raise BadFormat('If-Match and If-None-Match hold * or entity tags in quotes, for example "v3".')
+        version = _VERSION.fullmatch(match.group(2))
+        if version is not None:
+            found.append((match.group(1) is not None, int(version.group(1))))
+    return found
+
+
+def versioned(
+    content: T, version: int, *, status_code: int = 200, headers: dict[str, str] | None = None
+) -> Response[T]:
+    """An answer that carries the version of its content as ETag."""
+    return Response(content, status_code=status_code, headers={**(headers or {}), "ETag": etag(version)})
+
+
+def not_modified(version: int) -> Response[Any]:
+    """304, without content."""
+    return Response(None, status_code=304, headers={"ETag": etag(version)})

@@ -1,0 +1,53 @@
+"""The routes for whoever runs Busbar, open to anyone: /health/live, /health/ready and /metrics (SPEC R6, R7.2)."""
+
+from typing import Any
+
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from busbar.errors import Unavailable
+from busbar.observability import metrics
+from busbar.observability.health import Health, HealthReport
+from busbar.web.access import ANYONE
+from busbar.web.problems import problem_response
+
+RETRY_AFTER_S = 2
+
+
+class NotHealthy(Unavailable):
+    """A check that is required fails, or the process is starting or stopping; the member `checks` says which."""
+
+    title = "Not healthy"
+
+
+def operations_routes(health: Health) -> list[HTTPRouteHandler]:
+    """The three routes, answering from `health` and the metrics of this process."""
+
+    @get("/health/live", opt=ANYONE, tags=["Operations"], summary="Is the process alive?", operation_id="healthLive")
+    async def live(request: Request[Any, Any, Any]) -> Response[HealthReport]:
+        return _answer(await health.liveness(), request)
+
+    @get(
+        "/health/ready",
+        opt=ANYONE,
+        tags=["Operations"],
+        summary="Should it be sent requests?",
+        operation_id="healthReady",
+    )
+    async def ready(request: Request[Any, Any, Any]) -> Response[HealthReport]:
+        return _answer(await health.readiness(), request)
+
+    @get("/metrics", opt=ANYONE, tags=["Operations"], summary="Metrics for Prometheus", operation_id="metrics")
+    async def show_metrics() -> Response[bytes]:
+        return Response(await metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+    return [live, ready, show_metrics]
+
+
+def _answer(report: HealthReport, request: Request[Any, Any, Any]) -> Response[Any]:
+    if report.healthy:
+        return Response(report, headers={"Cache-Control": "no-store"})
+    failing = [each.name for each in report.checks if each.required and not each.healthy]
+    detail = f"Failing: {', '.join(failing)}." if failing else f"This instance is {report.phase}."
+    problem = NotHealthy(detail, retry_after_s=RETRY_AFTER_S, members={"phase": report.phase, "checks": report.checks})
+    return problem_response(problem, instance=request.scope["path"])
