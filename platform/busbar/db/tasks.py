@@ -18,7 +18,7 @@ def spawn(work: Coroutine[Any, Any, Any], *, name: str, pool: str | None = None)
     `pool` names the connection pool that the task uses; by default that of requests. A failure that nobody awaits is
     logged as `task_failed`.
     """
-    from busbar.db.engine import use_pool  # noqa: PLC0415 (the engine imports nothing of here; this avoids a cycle)
+    from busbar.db.engine import use_pool
 
     async def run() -> Any:
         if pool is None:

@@ -91,7 +91,7 @@ async def transaction() -> AsyncIterator[Transaction]:
         Unavailable: no connection became free within the pool's time limit.
         TransactionMisused: the open transaction belongs to another task.
     """
-    from busbar.db.engine import DB  # noqa: PLC0415 (the engine is built from this module's class)
+    from busbar.db.engine import DB
 
     async with DB.transaction() as opened:
         yield opened
@@ -99,7 +99,7 @@ async def transaction() -> AsyncIterator[Transaction]:
 
 def on_commit(call: Callable[[], None]) -> None:
     """Call `call` once this task's transaction has committed, or now if none is open; it must not block."""
-    from busbar.db.engine import DB  # noqa: PLC0415 (the engine is built from this module's class)
+    from busbar.db.engine import DB
 
     opened = DB.current_transaction.get()
     if opened is None:
@@ -110,6 +110,6 @@ def on_commit(call: Callable[[], None]) -> None:
 
 def in_transaction() -> bool:
     """Whether this task is inside a transaction."""
-    from busbar.db.engine import DB  # noqa: PLC0415 (the engine is built from this module's class)
+    from busbar.db.engine import DB
 
     return DB.current_transaction.get() is not None

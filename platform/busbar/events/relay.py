@@ -6,9 +6,10 @@ status, never by "id > last seen": ids are not in the order of commits (LESSONS 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -49,8 +50,11 @@ on conflict (event_id, subscription) do nothing
 class Relay:
     """Moves events from the outbox to the ledger."""
 
-    def __init__(self, matchers: Sequence[Matcher]) -> None:
+    def __init__(
+        self, matchers: Sequence[Matcher], publish: Callable[[Sequence[StoredEvent]], Awaitable[None]]
+    ) -> None:
         self._matchers = tuple(matchers)
+        self._publish = publish
 
     async def run(self) -> None:
         """Work until cancelled; a failed round is logged and tried again."""
@@ -58,8 +62,8 @@ class Relay:
             while True:
                 try:
                     moved = await self.move_batch()
-                except (BusbarError, OSError) as error:
-                    log.warning("relay_round_failed", error=str(error))
+                except (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                    log.warning("relay_round_failed", error=str(error) or repr(error))
                     await asyncio.sleep(POLL_S / 2)
                     continue
                 if moved is None:
@@ -89,7 +93,8 @@ class Relay:
                 await fetch(_DELIVER, *(list(column) for column in zip(*rows, strict=True)))
             crash_point("relay_before_commit")
         crash_point("relay_after_commit")
-        poke(Channel.DELIVERIES, Channel.STREAM)
+        await self._publish(events)
+        poke(Channel.STREAM)
         return len(events)
 
 

@@ -49,7 +49,9 @@ async def drift(app: SchemaApp) -> list[str]:
 
 
 async def _shape(schema: str) -> set[tuple[str, ...]]:
-    columns = {(r["table_name"], r["column_name"], r["data_type"], r["is_nullable"]) for r in await fetch(_COLUMNS, schema)}
+    columns = {
+        (r["table_name"], r["column_name"], r["data_type"], r["is_nullable"]) for r in await fetch(_COLUMNS, schema)
+    }
     constraints = {(r["relname"], r["contype"], _plain(r["definition"])) for r in await fetch(_CONSTRAINTS, schema)}
     return columns | constraints
 

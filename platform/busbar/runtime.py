@@ -1,0 +1,199 @@
+"""One running process: database, plugins, relay, workers and health, in the order in which they need each other."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from busbar.auth.service import Identity, start_identity
+from busbar.bus.embedded import EmbeddedTransport
+from busbar.bus.handlers import HandlerLane
+from busbar.bus.reconciler import run_reconciler
+from busbar.bus.worker import Lane, Worker
+from busbar.connectors.desk import EndpointDesk
+from busbar.connectors.secrets import load_key_ring
+from busbar.db import DB, fetchval, open_pools, spawn
+from busbar.db.wakeup import Channel, Listener, signal, wait_for
+from busbar.errors import BusbarError
+from busbar.events.registry import REGISTRY
+from busbar.events.relay import Relay
+from busbar.events.subscriptions import HandlerMatcher
+from busbar.host.catalog import Catalog
+from busbar.host.loader import Plugin, PluginRefused
+from busbar.kit.clock import Clock, utc_now
+from busbar.observability.health import Health, Lifecycle
+from busbar.observability.loop_lag import LoopLag
+from busbar.routing.matcher import RouteMatcher
+from busbar.schema.core import CORE
+from busbar.schema.runner import migrate
+from busbar.settings import Settings
+from busbar.sites.directory import DIRECTORY
+
+log = structlog.get_logger()
+
+_REFRESH_S = 5.0
+"""Configuration is read anew after each change, and at least so often."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What runs in this process, for whoever serves it: the HTTP application, a command, a test."""
+
+    settings: Settings
+    dsn: str
+    catalog: Catalog
+    identity: Identity
+    endpoints: EndpointDesk
+    routes: RouteMatcher
+    health: Health
+    clock: Clock
+    first_password: str | None
+    """The password of `admin`, if this start made it; to be shown once and forgotten."""
+
+
+@asynccontextmanager
+async def run_platform(
+    settings: Settings,
+    *,
+    dsn: str,
+    plugins: Sequence[Plugin],
+    work: bool = True,
+    clock: Clock = utc_now,
+) -> AsyncIterator[Platform]:
+    """Start everything, and stop it in reverse when the block ends.
+
+    `dsn` is the database, running already. With `work` the process relays events and runs deliveries; without, it only
+    serves requests, and other processes must work.
+
+    Raises:
+        PluginRefused: a plugin is faulty and the settings say `strict`.
+        Unavailable: the database cannot be reached.
+    """
+    number = secrets.randbelow(2**31 - 1) + 1
+    catalog = Catalog(plugins)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(open_pools(dsn, size=settings.pool_size))
+        await _bring_up(settings, dsn, catalog)
+        key_ring = load_key_ring(home=settings.home, environ=_key_environment(settings))
+        identity = await start_identity(settings, catalog.working, key_ring=key_ring, clock=clock)
+        stack.push_async_callback(identity.stop)
+        endpoints = EndpointDesk(
+            {connector.kind: connector for plugin in catalog.working for connector in plugin.connectors},
+            key_ring=key_ring,
+            egress=settings.egress,
+            allow_loopback=settings.allow_loopback,
+            clock=clock,
+            quarantined=catalog.quarantined,
+        )
+        stack.push_async_callback(endpoints.close)
+        routes = RouteMatcher(DIRECTORY)
+        listener = Listener(dsn, worker=number)
+        await listener.start()
+        stack.push_async_callback(listener.stop)
+        health = Health(Lifecycle())
+        health.add_readiness_check("database", _database_answers)
+        health.add_readiness_check("plugins", lambda: _plugins_work(catalog), required=False)
+        refreshers: tuple[Callable[[], Awaitable[None]], ...] = (DIRECTORY.refresh, endpoints.refresh, routes.refresh)
+        for refresh in refreshers:
+            await refresh()
+        await _keep(stack, _refresh_on_change(refreshers), "configuration")
+        await _keep(stack, LoopLag().run(), "loop-lag")
+        if work:
+            await _start_work(stack, settings, catalog, endpoints, routes, number=number, clock=clock)
+        log.info("running", worker=number, plugins=[plugin.name for plugin in catalog.working])
+        yield Platform(
+            settings=settings,
+            dsn=dsn,
+            catalog=catalog,
+            identity=identity,
+            endpoints=endpoints,
+            routes=routes,
+            health=health,
+            clock=clock,
+            first_password=identity.first_password,
+        )
+        health.lifecycle.stop()
+
+
+async def _bring_up(settings: Settings, dsn: str, catalog: Catalog) -> None:
+    apps = [CORE, *(plugin.schema for plugin in catalog.working if plugin.schema is not None)]
+    for name, error in (await migrate(dsn, apps)).items():
+        plugin = catalog.get(name)
+        assert plugin is not None, "only plugins' migrations are returned as failed"
+        plugin.quarantine("migration", f"A migration of the plugin {name} failed: {error}")
+    catalog.register_event_types(REGISTRY)
+    faults = [plugin.fault for plugin in catalog if plugin.fault is not None]
+    if faults and settings.strict:
+        raise PluginRefused(" ".join(faults))
+
+
+async def _start_work(
+    stack: AsyncExitStack,
+    settings: Settings,
+    catalog: Catalog,
+    endpoints: EndpointDesk,
+    routes: RouteMatcher,
+    *,
+    number: int,
+    clock: Clock,
+) -> None:
+    handlers = HandlerMatcher(
+        [subscription for plugin in catalog.working for subscription in plugin.subscriptions], DIRECTORY.enabled
+    )
+    handler_lanes: dict[str, Lane] = {
+        name: HandlerLane(subscription, clock=clock, quarantined=catalog.quarantined)
+        for name, subscription in handlers.by_name.items()
+    }
+
+    def lanes() -> Mapping[str, Lane]:
+        return handler_lanes | {name: endpoints.lane(endpoint) for name, endpoint in routes.subscriptions()}
+
+    transport = EmbeddedTransport()
+    worker = Worker(transport, lanes, number=number)
+    relay = Relay([handlers, routes], transport.publish)
+    await _keep(stack, relay.run(), "relay")
+    await _keep(stack, run_reconciler(grace_s=settings.takeover_s), "reconciler")
+    await _keep(stack, worker.run(), "worker")
+    stack.push_async_callback(worker.stop, within_s=settings.stop_s)
+
+
+async def _keep(stack: AsyncExitStack, work: Awaitable[None], name: str) -> None:
+    """Run a loop until the stack unwinds."""
+    task = spawn(work, name=name, pool="background")  # type: ignore[arg-type]
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.wait([task])
+
+    stack.push_async_callback(end)
+
+
+async def _refresh_on_change(refreshers: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    with signal(Channel.CONFIG) as changed:
+        while True:
+            await wait_for(changed, poll_s=_REFRESH_S)
+            try:
+                for refresh in refreshers:
+                    await refresh()
+            except (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                log.warning("configuration_not_refreshed", error=str(error) or repr(error))
+
+
+async def _database_answers() -> str:
+    await fetchval("select 1")
+    return f"{DB.pools['requests'].get_size()} connections"
+
+
+async def _plugins_work(catalog: Catalog) -> str:
+    faulty = [plugin.name for plugin in catalog if plugin.fault is not None]
+    if faulty:
+        raise RuntimeError(f"quarantined: {', '.join(faulty)}")
+    return f"{len(catalog.working)} plugins"
+
+
+def _key_environment(settings: Settings) -> dict[str, str]:
+    return {} if settings.secret_key is None else {"BUSBAR_SECRET_KEY": settings.secret_key}
