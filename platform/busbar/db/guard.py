@@ -15,6 +15,7 @@ import datetime
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -179,8 +180,8 @@ class Server:
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - 8192))
             lines = log.read().decode(errors="replace").splitlines()
-        words = ("FATAL", "PANIC", "ERROR", "error:")
-        return next((line for line in reversed(lines) if any(word in line for word in words)), "no reason was given")
+        found = (re.search(r"(FATAL|PANIC|ERROR|error)\b.*", line) for line in reversed(lines))
+        return next((match[0] for match in found if match), "no reason was given")
 
 
 def answers(path: Path) -> bool:
