@@ -1,9 +1,15 @@
 """What an operator can allow, and how far each entry reaches."""
 
 from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from yarl import URL
 
+from busbar.connectors import egress_url
 from busbar.connectors.egress import BadAllowEntry, Gate, read_allow_entry, read_allow_list
 from busbar.connectors.egress_url import EgressRefused, Target, read_url
 
@@ -170,3 +176,22 @@ class TestReadingAnAddress:
     )
     def test_finds_scheme_host_and_port(self, url: str, scheme: str, host: str, port: int) -> None:
         assert read_url(url) == Target(scheme=scheme, host=host, port=port)  # type: ignore[arg-type]
+
+    @given(st.one_of(st.text(max_size=60), st.from_regex(r"https?://[ -~]{0,40}", fullmatch=True)))
+    @example("http://[::ffff:127.0.0.1]:8080/")
+    def test_refuses_or_agrees_with_other_readers(self, url: str) -> None:
+        try:
+            target = read_url(url)
+        except EgressRefused:
+            return
+        other = urlsplit(url)
+        assert (other.scheme, other.port or target.port) == (target.scheme, target.port)
+        host = ip_address(other.hostname) if target.address and other.hostname else other.hostname
+        assert str(host) == target.host
+        assert other.username is None
+
+    def test_refuses_what_the_http_client_would_send_elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No such address is known for the client of today; this holds the guard for the client of tomorrow."""
+        monkeypatch.setattr(egress_url, "URL", lambda text: URL(text).with_host("127.0.0.1"))
+        with pytest.raises(EgressRefused, match="two ways"):
+            read_url("https://erp.example/")
