@@ -4,8 +4,10 @@ Start reading at `server.py` (what runs) and `table_api.py` (what the API does);
 It imports nothing of Busbar. ServiceNow is a trademark of ServiceNow, Inc.; this is no product of theirs.
 """
 
+from busbar_itsm.simulator.accounts import Credentials
 from busbar_itsm.simulator.effects import Effect
 from busbar_itsm.simulator.misbehaviour import KINDS
-from busbar_itsm.simulator.server import Simulator, run_simulator
+from busbar_itsm.simulator.server import Options, Simulator, run_simulator
+from busbar_itsm.simulator.webhook import Webhook
 
-__all__ = ["KINDS", "Effect", "Simulator", "run_simulator"]
+__all__ = ["KINDS", "Credentials", "Effect", "Options", "Simulator", "Webhook", "run_simulator"]
