@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from litestar import Response
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 
 from busbar.errors import BadFormat, PreconditionRequired, StaleVersion
 
@@ -20,8 +20,8 @@ _TAGS_MAX: Final = 50
 
 IfMatchHeader = Annotated[
     str | None,
-    Parameter(
-        header="If-Match",
+    HeaderParameter(
+        name="If-Match",
         max_length=1_000,
         description='The ETag of the version that the change is based on, for example "v3"; * is any version.',
     ),
@@ -30,7 +30,9 @@ IfMatchHeader = Annotated[
 
 IfNoneMatchHeader = Annotated[
     str | None,
-    Parameter(header="If-None-Match", max_length=1_000, description="ETags the caller has; 304 when one is current."),
+    HeaderParameter(
+        name="If-None-Match", max_length=1_000, description="ETags the caller has; 304 when one is current."
+    ),
 ]
 """The parameter of a handler that reads something."""
 
@@ -59,6 +61,10 @@ class IfMatch(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
+ANY_VERSION: Final = IfMatch(any_version=True)
+"""The change is to be made whatever the version is."""
+
+
 def etag(version: int) -> str:
     """The strong entity tag of a version, with its quotes: `"v3"`."""
     return f'"v{version}"'
@@ -79,9 +85,9 @@ def parse_if_match(header: str | None, *, required: bool = True) -> IfMatch:
             raise PreconditionRequired(
                 'Name the version your change is based on: If-Match: "v3", from the ETag header.'
             )
-        return IfMatch(any_version=True)
+        return ANY_VERSION
     if header.strip() == "*":
-        return IfMatch(any_version=True)
+        return ANY_VERSION
     return IfMatch(versions=tuple(version for weak, version in _versions(header) if not weak))
 
 

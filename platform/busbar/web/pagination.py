@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from busbar.errors import BadFormat, FieldError, InvalidPayload
 from busbar.web.text import SINGLE_LINE
@@ -32,13 +32,11 @@ TOTAL_MAX: Final = 10_000
 CURSOR_CHARACTERS_MAX: Final = 2_000
 SORT_KEYS_MAX: Final = 3
 
-LimitParameter = Annotated[
-    int, Parameter(query="limit", ge=1, le=LIMIT_MAX, description="Items of a page.", default=LIMIT_DEFAULT)
-]
+LimitParameter = Annotated[int, QueryParameter(name="limit", ge=1, le=LIMIT_MAX, description="Items of a page.")]
 CursorParameter = Annotated[
     str | None,
-    Parameter(
-        query="cursor",
+    QueryParameter(
+        name="cursor",
         max_length=CURSOR_CHARACTERS_MAX,
         pattern=r"^[A-Za-z0-9_-]*$",
         description="`next` of the page before; leave it out for the first page.",
@@ -46,15 +44,15 @@ CursorParameter = Annotated[
 ]
 SortParameter = Annotated[
     str | None,
-    Parameter(
-        query="sort",
+    QueryParameter(
+        name="sort",
         max_length=200,
         pattern=r"^[a-z0-9_,-]*$",
         description="Columns, separated by commas; - before a column sorts it descending.",
     ),
 ]
 SearchParameter = Annotated[
-    str | None, Parameter(query="text", max_length=200, pattern=SINGLE_LINE, description="Words to look for.")
+    str | None, QueryParameter(name="text", max_length=200, pattern=SINGLE_LINE, description="Words to look for.")
 ]
 
 

@@ -9,6 +9,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
 from litestar.openapi import ResponseSpec
+from litestar.params import ParameterKwarg
 from litestar.types import ExceptionHandlersMap
 
 from busbar.errors import (
@@ -126,7 +127,7 @@ def problem_message(
 
 
 def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    told = as_busbar_error(error)
+    told = as_busbar_error(error, request)
     if told.status >= 500 and told.status != HTTPStatus.SERVICE_UNAVAILABLE:
         log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
     elif told is not error and isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
@@ -139,10 +140,12 @@ EXCEPTION_HANDLERS: Final[ExceptionHandlersMap] = {Exception: _answer}
 """For `Litestar(exception_handlers=...)`."""
 
 
-def as_busbar_error(error: Exception) -> BusbarError:
+def as_busbar_error(error: Exception, request: Request[Any, Any, Any] | None = None) -> BusbarError:
     """What the caller is told about any exception; what is not foreseen becomes an internal error without its text."""
     if isinstance(error, BusbarError):
         return error
+    if isinstance(error, ValidationException):
+        return _from_validation(error, request)
     if isinstance(error, HTTPException):
         return _from_litestar(error)
     if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
@@ -169,8 +172,6 @@ _BY_STATUS: Final[dict[int, type[BusbarError]]] = {
 
 def _from_litestar(error: HTTPException) -> BusbarError:
     headers = dict(error.headers or {})
-    if isinstance(error, ValidationException):
-        return _from_validation(error)
     if isinstance(error, MethodNotAllowedException):
         return MethodNotAllowed("This address does not take this method; see the Allow header.", headers=headers)
     if error.status_code == HTTPStatus.NOT_FOUND:
@@ -187,11 +188,14 @@ def _from_litestar(error: HTTPException) -> BusbarError:
     return InternalError(_UNFORESEEN)
 
 
-def _from_validation(error: ValidationException) -> InvalidPayload:
+def _from_validation(error: ValidationException, request: Request[Any, Any, Any] | None) -> InvalidPayload:
     """Litestar names every bad parameter in `extra`; parameters that are missing get the code for that."""
     found = error.extra if isinstance(error.extra, list) else []
     errors = tuple(
-        FieldError(field=str(item.get("key", "")), message=_sentence(str(item.get("message", "Invalid value"))))
+        FieldError(
+            field=_public_name(str(item.get("key", "")), request),
+            message=_sentence(str(item.get("message", "Invalid value"))),
+        )
         for item in found
         if isinstance(item, dict)
     )
@@ -200,6 +204,18 @@ def _from_validation(error: ValidationException) -> InvalidPayload:
     if all("required" in each.message for each in errors):
         return MissingField(f"Missing: {', '.join(each.field for each in errors)}.", errors=errors)
     return InvalidPayload(f"Not accepted: {', '.join(each.field for each in errors)}.", errors=errors)
+
+
+def _public_name(key: str, request: Request[Any, Any, Any] | None) -> str:
+    """What a caller calls a parameter of a handler; its Python name may be another."""
+    if key == "data":
+        return "body"
+    handler = request.scope.get("route_handler") if request is not None else None
+    definition = handler.parsed_fn_signature.parameters.get(key) if handler is not None else None
+    declared = definition.kwarg_definition if definition is not None else None
+    if not isinstance(declared, ParameterKwarg):
+        return key
+    return declared.name or declared.query or declared.header or key
 
 
 def _sentence(text: str) -> str:
