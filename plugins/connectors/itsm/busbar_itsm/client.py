@@ -8,71 +8,29 @@ import base64
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import aiohttp
-import msgspec
 
-Record = dict[str, Any]
-"""One record: field name to value. The Table API sends every value as a string, "" for an empty field."""
+from busbar_itsm.answers import (
+    AuthExpired,
+    QueryIgnored,
+    Record,
+    RecordGone,
+    Refused,
+    RemoteUnavailable,
+    checked_record,
+    cut,
+    error_of,
+    json_object,
+    message_of,
+)
 
 BODY_BYTES_MAX = 1024 * 1024
-RETRY_AFTER_S_DEFAULT = 60.0
-RETRY_AFTER_S_MAX = 24 * 3600.0
-MESSAGE_CHARACTERS_MAX = 500
 NO_RECORD_FOUND = "No Record found"
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 _SYS_ID = re.compile(r"[0-9a-zA-Z]{32}")
-
-
-class TableApiError(Exception):
-    """Something the instance, or the way to it, did not do for us."""
-
-
-class AuthExpired(TableApiError):
-    """The instance does not accept our credentials (401); somebody must renew them."""
-
-
-class RateLimited(TableApiError):
-    """The quota of the current hour is used up (429)."""
-
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class RemoteUnavailable(TableApiError):
-    """No usable answer: 5xx, a timeout, a broken connection, or a body that is not a Table API answer.
-
-    A write that ends this way may still have been carried out: look before creating again.
-    """
-
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class Refused(TableApiError):
-    """The instance understood and said no (4xx); the same request will be refused again."""
-
-    def __init__(self, message: str, *, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class RecordGone(Refused):
-    """The record does not exist, or an access rule hides it (404)."""
-
-
-class QueryIgnored(Refused):
-    """The instance returned records that do not match the query: it dropped a part that it did not understand.
-
-    ServiceNow does so by default for unknown or hidden fields (unless the property
-    `glide.invalid_query.returns_no_rows` is set). Believing such an answer would end in wrong or duplicate records.
-    """
 
 
 class Auth(Protocol):
@@ -134,10 +92,10 @@ class ClientCredentials:
     async def _fetch(self, client: "TableClient") -> None:
         status, headers, body = await client.send("POST", "/oauth_token.do", form=self._form)
         if status in (400, 401, 403):
-            raise AuthExpired(f"The token endpoint refused the client credentials ({status}: {_message_of(body)})")
+            raise AuthExpired(f"The token endpoint refused the client credentials ({status}: {message_of(body)})")
         if status != 200:
-            raise _error_of(status, headers, body)
-        answer = _json_object(body)
+            raise error_of(status, headers, body)
+        answer = json_object(body)
         token = answer.get("access_token")
         if not isinstance(token, str) or not token:
             raise RemoteUnavailable("The token endpoint answered without an access_token.")
@@ -151,8 +109,9 @@ class TableClient:
     """The Table API of one instance.
 
     `base_url` is the root of the instance, such as `https://dev12345.service-now.com`. `api_version` may be "v1",
-    "v2" or "" for the instance's latest. `timeout_s` bounds one request from connect to the last byte.
-    Every method takes extra `headers` to forward, such as X-Correlation-ID, and raises the errors of this module.
+    "v2" or "" for the instance's latest. `timeout_s` bounds one request from connect to the last byte; the session's
+    other timeouts stay. Every method takes extra `headers` to forward, such as X-Correlation-ID, and raises the errors
+    of answers.py; what the session raises beyond aiohttp's errors, such as a forbidden address, passes through.
     """
 
     def __init__(
@@ -168,7 +127,13 @@ class TableClient:
         self._session = session
         self._base_url = base_url.rstrip("/")
         self._auth = auth
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        limits = session.timeout
+        self._timeout = aiohttp.ClientTimeout(
+            total=timeout_s,
+            connect=limits.connect,
+            sock_connect=limits.sock_connect,
+            sock_read=limits.sock_read,
+        )
         self._root = f"/api/now/{api_version}/table" if api_version else "/api/now/table"
         self._body_bytes_max = body_bytes_max
 
@@ -199,7 +164,7 @@ class TableClient:
             raise
         if not isinstance(records, list):
             raise RemoteUnavailable("The answer to a query holds no list of records.")
-        return [record for record in map(_checked_record, records) if _matches(record, query)]
+        return [record for record in map(checked_record, records) if _matches(record, query)]
 
     async def get(
         self, table: str, sys_id: str, *, fields: Sequence[str] = (), headers: Mapping[str, str] | None = None
@@ -207,7 +172,7 @@ class TableClient:
         """Return one record, or None if it does not exist or is hidden from us."""
         params = {"sysparm_fields": ",".join(dict.fromkeys((*fields, "sys_id")))} if fields else {}
         try:
-            return _checked_record(await self._call("GET", self._path(table, sys_id), params=params, headers=headers))
+            return checked_record(await self._call("GET", self._path(table, sys_id), params=params, headers=headers))
         except RecordGone:
             return None
 
@@ -215,13 +180,13 @@ class TableClient:
         self, table: str, record: Mapping[str, str], *, headers: Mapping[str, str] | None = None
     ) -> Record:
         """Create a record and return it as stored. The instance does not prevent duplicates: look before creating."""
-        return _checked_record(await self._call("POST", self._path(table), body=record, headers=headers))
+        return checked_record(await self._call("POST", self._path(table), body=record, headers=headers))
 
     async def update(
         self, table: str, sys_id: str, fields: Mapping[str, str], *, headers: Mapping[str, str] | None = None
     ) -> Record:
         """Change the given fields ("" clears one) and return the whole record. Raises RecordGone if it is not there."""
-        return _checked_record(await self._call("PATCH", self._path(table, sys_id), body=fields, headers=headers))
+        return checked_record(await self._call("PATCH", self._path(table, sys_id), body=fields, headers=headers))
 
     def _path(self, table: str, sys_id: str | None = None) -> str:
         if not _NAME.fullmatch(table):
@@ -251,12 +216,12 @@ class TableClient:
             if status != 401:
                 break
             if not (self._auth.renew(authorization) and may_renew):
-                raise AuthExpired(f"The instance does not accept our credentials ({_message_of(content)})")
+                raise AuthExpired(f"The instance does not accept our credentials ({message_of(content)})")
         if status not in (200, 201):
-            raise _error_of(status, answered, content)
-        answer = _json_object(content)
+            raise error_of(status, answered, content)
+        answer = json_object(content)
         if "result" not in answer:
-            raise RemoteUnavailable(f"The answer holds no result ({_message_of(content)})")
+            raise RemoteUnavailable(f"The answer holds no result ({message_of(content)})")
         return answer["result"]
 
     async def send(
@@ -285,10 +250,12 @@ class TableClient:
                 return response.status, response.headers, await self._read_bounded(response)
         except aiohttp.InvalidURL as error:
             raise Refused(f"{self._base_url} is no usable address.") from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise RemoteUnavailable(f"No connection: {cut(str(error))}", uncertain=False) from error
         except TimeoutError as error:
             raise RemoteUnavailable(f"No answer within {self._timeout.total:g} s.") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise RemoteUnavailable(f"No answer: {type(error).__name__}: {_cut(str(error))}") from error
+            raise RemoteUnavailable(f"No answer: {type(error).__name__}: {cut(str(error))}") from error
 
     async def _read_bounded(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
@@ -321,78 +288,8 @@ def _matches(record: Record, query: Mapping[str, str]) -> bool:
     for name, value in query.items():
         found = record.get(name)
         if not isinstance(found, str) or found.casefold() != value.casefold():
-            raise QueryIgnored(f"Asked for {name}={value}, got a record with {_cut(repr(found))}: condition ignored.")
+            raise QueryIgnored(f"Asked for {name}={value}, got a record with {cut(repr(found))}: condition ignored.")
         if found != value:
             # Some instances compare without regard to letter case.
             return False
     return True
-
-
-def _checked_record(result: Any) -> Record:
-    if not isinstance(result, dict) or not isinstance(result.get("sys_id"), str) or not result["sys_id"]:
-        raise RemoteUnavailable("The answer holds no record with a sys_id.")
-    return result
-
-
-def _error_of(status: int, headers: Mapping[str, str], body: bytes) -> TableApiError:
-    """Translate an answer that is neither success nor 401."""
-    message = f"{status}: {_message_of(body)}"
-    if status == 429:
-        wait_s = _retry_after_s(headers.get("Retry-After", ""), reset=headers.get("X-RateLimit-Reset", ""))
-        return RateLimited(message, retry_after_s=wait_s or RETRY_AFTER_S_DEFAULT)
-    if status >= 500 or status == 408 or status < 400:
-        return RemoteUnavailable(message, retry_after_s=_retry_after_s(headers.get("Retry-After", "")))
-    if status == 404:
-        # A missing record is told in JSON; anything else came from a proxy or a sleeping instance.
-        return RecordGone(message, status=404) if _is_error_document(body) else RemoteUnavailable(message)
-    return Refused(message, status=status)
-
-
-def _retry_after_s(text: str, *, reset: str = "") -> float | None:
-    """Seconds to wait by Retry-After (RFC 9110, 10.2.3), else by `reset` in Unix time; None if neither is said."""
-    now_s = datetime.now(UTC).timestamp()
-    try:
-        if text.strip().isdecimal():
-            wait_s = float(text)
-        elif text:
-            wait_s = parsedate_to_datetime(text).timestamp() - now_s
-        else:
-            wait_s = float(reset) - now_s
-    except ValueError:
-        return None
-    return min(max(wait_s, 1.0), RETRY_AFTER_S_MAX)
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        document = msgspec.json.decode(body)
-    except (ValueError, RecursionError) as error:
-        raise RemoteUnavailable(f"The answer is not JSON: {_message_of(body)}") from error
-    if not isinstance(document, dict):
-        raise RemoteUnavailable("The answer is JSON, and not an object.")
-    return document
-
-
-def _is_error_document(body: bytes) -> bool:
-    try:
-        return isinstance(_json_object(body).get("error"), dict)
-    except RemoteUnavailable:
-        return False
-
-
-def _message_of(body: bytes) -> str:
-    """What the instance says went wrong: the message and detail of its error document, else the start of the body."""
-    try:
-        document = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
-        return _cut(body[: 4 * MESSAGE_CHARACTERS_MAX].decode(errors="replace")) or "empty body"
-    error = document.get("error") if isinstance(document, dict) else None
-    if isinstance(error, dict):
-        return _cut(": ".join(str(error[key]) for key in ("message", "detail") if error.get(key)))
-    if isinstance(error, str):
-        return _cut(str(document.get("error_description") or error))
-    return "a document without an error member"
-
-
-def _cut(text: str) -> str:
-    return " ".join(text.split())[:MESSAGE_CHARACTERS_MAX]

@@ -7,7 +7,7 @@ It imports nothing of Busbar. ServiceNow is a trademark of ServiceNow, Inc.; thi
 from busbar_itsm.simulator.accounts import Credentials
 from busbar_itsm.simulator.effects import Effect
 from busbar_itsm.simulator.misbehaviour import KINDS
-from busbar_itsm.simulator.server import Options, Simulator, run_simulator
+from busbar_itsm.simulator.server import Options, Simulator, run_simulator, start_simulator
 from busbar_itsm.simulator.webhook import Webhook
 
-__all__ = ["KINDS", "Credentials", "Effect", "Options", "Simulator", "Webhook", "run_simulator"]
+__all__ = ["KINDS", "Credentials", "Effect", "Options", "Simulator", "Webhook", "run_simulator", "start_simulator"]

@@ -58,7 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Simulator:
-    """One simulated instance. Use `run_simulator`; after the start `url`, `tls_url` and `ca_file` say where it is."""
+    """One simulated instance, run by `run_simulator` or `start_simulator`; `url`, `tls_url` and `ca_file` say where."""
 
     def __init__(self, options: Options, *, clock: Callable[[], datetime] = system_clock) -> None:
         self.url = ""
@@ -76,6 +76,7 @@ class Simulator:
         self._clock = clock
         self._rate_limit: RateLimit | None = None
         self._closing = asyncio.Event()
+        self._runner = web.ServerRunner(web.Server(self.answer, access_log=None), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         self._restart_settings()
         self._new_records()
 
@@ -256,13 +257,11 @@ class Simulator:
             return batch.handle(request, self.api.handle)
         return self.api.handle(request)
 
-    async def start(self) -> web.ServerRunner:
-        """Restore the records and listen; the runner that it returns is given to `stop`."""
+    async def start(self) -> None:
+        """Restore the records of an earlier run, and listen."""
         for effect in self.effect_log.open():
             self.api.replay(effect)
-        runner = web.ServerRunner(
-            web.Server(self.answer, access_log=None, handler_cancellation=False), shutdown_timeout=SHUTDOWN_TIMEOUT_S
-        )
+        runner = self._runner
         await runner.setup()
         host = self._options.host
         await web.TCPSite(runner, host, self._options.port).start()
@@ -273,12 +272,11 @@ class Simulator:
             context = make_server_context(self.ca_file, (*self._options.hostnames, host))
             await web.TCPSite(runner, host, self._options.tls_port, ssl_context=context).start()
             self.tls_url = f"https://{_authority(runner, 1)}"
-        return runner
 
-    async def stop(self, runner: web.ServerRunner) -> None:
+    async def stop(self) -> None:
         """Stop listening, end what is being answered, and close the state file."""
         self._closing.set()
-        await runner.cleanup()
+        await self._runner.cleanup()
         await self.webhooks.close()
         self.effect_log.close()
         if self._options.ca_file is None and self.ca_file is not None:
@@ -292,11 +290,22 @@ async def run_simulator(
 ) -> AsyncIterator[Simulator]:
     """Run a simulator in this process, for the length of an `async with` block."""
     simulator = Simulator(options or Options(), clock=clock)
-    runner = await simulator.start()
     try:
+        await simulator.start()
         yield simulator
     finally:
-        await simulator.stop(runner)
+        await simulator.stop()
+
+
+async def start_simulator(host: str, port: int) -> Simulator:
+    """Start a simulator on a host and port (0: any free one), with made-up credentials; the caller stops it."""
+    simulator = Simulator(Options(host=host, port=port))
+    try:
+        await simulator.start()
+    except BaseException:
+        await simulator.stop()
+        raise
+    return simulator
 
 
 def _authority(runner: web.ServerRunner, site: int) -> str:

@@ -10,17 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from busbar_itsm.client import (
-    AuthExpired,
-    BasicAuth,
-    ClientCredentials,
-    QueryIgnored,
-    RateLimited,
-    RecordGone,
-    Refused,
-    RemoteUnavailable,
-    TableClient,
-)
+from busbar_itsm.answers import AuthExpired, QueryIgnored, RateLimited, RecordGone, Refused, RemoteUnavailable
+from busbar_itsm.client import BasicAuth, ClientCredentials, TableClient
 from busbar_itsm.simulator import Simulator
 from busbar_itsm.tests.conftest import MovableClock
 
@@ -210,8 +201,9 @@ class TestMisbehaviour:
             # Bound and not listening: nobody else can take the port, and connecting is refused.
             reserved.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
-            with pytest.raises(RemoteUnavailable, match="No answer"):
-                await TableClient(session, url, basic).find("incident", {})
+            with pytest.raises(RemoteUnavailable, match="No connection") as caught:
+                await TableClient(session, url, basic).create("incident", INCIDENT)
+        assert not caught.value.uncertain
 
     async def test_a_page_instead_of_json_is_an_outage(self, client: TableClient, simulator: Simulator) -> None:
         simulator.misbehave("wrong_body")
@@ -231,8 +223,9 @@ class TestMisbehaviour:
     ) -> None:
         simulator.misbehave("timeout_after_effect", count=1)
         hasty = TableClient(session, simulator.url, basic, timeout_s=0.2)
-        with pytest.raises(RemoteUnavailable):
+        with pytest.raises(RemoteUnavailable) as caught:
             await hasty.create("incident", INCIDENT)
+        assert caught.value.uncertain
         found = await client.find("incident", {"correlation_id": INCIDENT["correlation_id"]})
         assert len(found) == len(simulator.effects) == 1
 

@@ -16,8 +16,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from busbar_itsm.client import BasicAuth, RemoteUnavailable, TableClient
-from busbar_itsm.simulator import KINDS, Credentials, Options, Simulator, run_simulator
+from busbar_itsm.answers import RemoteUnavailable
+from busbar_itsm.client import BasicAuth, TableClient
+from busbar_itsm.simulator import KINDS, Credentials, Options, Simulator, run_simulator, start_simulator
 from busbar_itsm.tests.conftest import MovableClock
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes ok!").decode()
@@ -331,6 +332,19 @@ class TestProcess:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+    async def test_can_be_started_and_stopped_by_hand(self, session: aiohttp.ClientSession) -> None:
+        simulator = await start_simulator("127.0.0.1", 0)
+        auth = BasicAuth(simulator.credentials.username, simulator.credentials.password)
+        client = TableClient(session, simulator.url, auth)
+        ca_file = simulator.ca_file
+        assert ca_file is not None
+        assert ca_file.exists()
+        assert await client.find("incident", {}) == []
+        await simulator.stop()
+        assert not ca_file.exists()
+        with pytest.raises(RemoteUnavailable):
+            await client.find("incident", {})
 
     def test_two_simulators_never_share_a_password(self) -> None:
         assert Credentials().password != Credentials().password
