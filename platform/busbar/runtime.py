@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import asyncpg
 import structlog
 
-from busbar.auth.service import Identity, start_identity
+from busbar.auth.config import AuthSettings
+from busbar.auth.permissions import PermissionRegistry
+from busbar.auth.service import Auth
 from busbar.bus.embedded import EmbeddedTransport
 from busbar.bus.handlers import HandlerLane
 from busbar.bus.reconciler import run_reconciler
@@ -46,7 +48,7 @@ class Platform:
     settings: Settings
     dsn: str
     catalog: Catalog
-    identity: Identity
+    auth: Auth
     endpoints: EndpointDesk
     routes: RouteMatcher
     health: Health
@@ -79,8 +81,8 @@ async def run_platform(
         await stack.enter_async_context(open_pools(dsn, size=settings.pool_size))
         await _bring_up(settings, dsn, catalog)
         key_ring = load_key_ring(home=settings.home, environ=_key_environment(settings))
-        identity = await start_identity(settings, catalog.working, key_ring=key_ring, clock=clock)
-        stack.push_async_callback(identity.stop)
+        auth, first_password = await _start_identity(settings, catalog, key_ring, clock)
+        stack.callback(auth.close)
         endpoints = EndpointDesk(
             {connector.kind: connector for plugin in catalog.working for connector in plugin.connectors},
             key_ring=key_ring,
@@ -109,14 +111,29 @@ async def run_platform(
             settings=settings,
             dsn=dsn,
             catalog=catalog,
-            identity=identity,
+            auth=auth,
             endpoints=endpoints,
             routes=routes,
             health=health,
             clock=clock,
-            first_password=identity.first_password,
+            first_password=first_password,
         )
         health.lifecycle.stop()
+
+
+async def _start_identity(
+    settings: Settings, catalog: Catalog, key_ring: KeyRing, clock: Clock
+) -> tuple[Auth, str | None]:
+    registry = PermissionRegistry()
+    registry.declare(CORE_PERMISSIONS, CORE_ROLES)
+    for plugin in catalog.working:
+        try:
+            registry.declare(plugin.permissions, plugin.roles)
+        except PermissionFault as fault:
+            plugin.quarantine("load", fault.detail)
+    auth = Auth(AuthSettings(lockout=settings.lockout), box=KeyRingBox(key_ring), registry=registry, clock=clock)
+    await auth.start()
+    return auth, await ensure_admin(auth, password=settings.admin_password)
 
 
 async def _bring_up(settings: Settings, dsn: str, catalog: Catalog) -> None:

@@ -53,6 +53,17 @@ from busbar.tickets.commands import assign, cancel, change_status, hold, reopen,
 from busbar.tickets.events import TicketCreated, TicketUpdated
 from busbar.tickets.opening import ACCEPTED_SITE, NewTicket, OpenedTicket, Opening
 from busbar.web.access import AUTHENTICATED, needs
+from busbar.web.conditional import ANY_VERSION, IfMatch, IfMatchHeader, parse_if_match, versioned
+from busbar.web.pagination import (
+    CursorParameter,
+    LimitParameter,
+    Page,
+    SearchParameter,
+    SortColumn,
+    SortParameter,
+    count_sql,
+    page_request,
+)
 from busbar.web.text import (
     Identifier,
     Latitude,

@@ -9,7 +9,8 @@ from busbar.audit import record
 from busbar.auth.actor import Context
 from busbar.db import execute, fetchrow, on_commit, transaction
 from busbar.db.wakeup import Channel, poke
-from busbar.errors import Conflict, FieldError, InvalidPayload, NotFound, StaleVersion
+from busbar.errors import Conflict, FieldError, InvalidPayload, NotFound
+from busbar.web.conditional import ANY_VERSION, IfMatch
 
 
 def _changed() -> None:
@@ -51,7 +52,7 @@ async def create_site(
 
 
 async def change_site(
-    ctx: Context, site_id: str, *, name: str | None = None, timezone: str | None = None, version: int | None = None
+    ctx: Context, site_id: str, *, name: str | None = None, timezone: str | None = None, expected: IfMatch = ANY_VERSION
 ) -> int:
     """Change a site's name or time zone; returns its new version.
 
@@ -66,8 +67,7 @@ async def change_site(
         row = await fetchrow("select * from core.site where site_id = $1 for update", site_id)
         if row is None or not ctx.actor.sees_site(site_id):
             raise NotFound(f"There is no site {site_id}.")
-        if version is not None and version != row["version"]:
-            raise StaleVersion(f"The site is at version {row['version']} now; you saw {version}.")
+        expected.require(row["version"])
         await execute(
             "update core.site set name = $2, timezone = $3, version = version + 1 where site_id = $1",
             site_id,

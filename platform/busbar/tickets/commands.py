@@ -8,11 +8,12 @@ import asyncpg
 from busbar.audit import record
 from busbar.auth.actor import Context
 from busbar.db import execute, fetchrow, transaction
-from busbar.errors import ForbiddenTransition, NotFound, StaleVersion
+from busbar.errors import ForbiddenTransition, NotFound
 from busbar.events.outbox import publish
 from busbar.kit.crash import crash_point
 from busbar.tickets import lifecycle, sla
 from busbar.tickets.events import TicketUpdated
+from busbar.web.conditional import ANY_VERSION, IfMatch
 
 _UPDATE = """
 update core.ticket set status = $2, on_hold = $3, hold_since = $4, held_s = $5, sla_deadline = $6, assignee = $7,
@@ -22,11 +23,11 @@ where ticket_id = $1
 
 
 async def change_status(
-    ctx: Context, ticket_id: str, *, new_status: str, comment: str | None = None, version: int | None = None
+    ctx: Context, ticket_id: str, *, new_status: str, comment: str | None = None, expected: IfMatch = ANY_VERSION
 ) -> int:
     """Move a ticket one step forward: Open → Assigned → In_Progress → Closed; returns its new version.
 
-    `version`, if given, is the one the caller saw (If-Match). A ticket that becomes Assigned and has no assignee is
+    `expected` is the version that the caller saw. A ticket that becomes Assigned and has no assignee is
     given to the actor.
 
     Raises:
@@ -36,7 +37,7 @@ async def change_status(
         RuleViolated: the ticket is on hold.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, version=version)
+        ticket = await _lock(ctx, ticket_id, expected=expected)
         lifecycle.check_move(ticket["status"], new_status, on_hold=ticket["on_hold"])
         changes: dict[str, Any] = {"status": new_status}
         if new_status == lifecycle.ASSIGNED and ticket["assignee"] is None:
@@ -57,7 +58,7 @@ async def advance_to(ctx: Context, ticket_id: str, *, target: str, comment: str 
         ForbiddenTransition: the target cannot be reached.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, version=None)
+        ticket = await _lock(ctx, ticket_id, expected=ANY_VERSION)
         status = ticket["status"]
         if status == target:
             return 0
@@ -80,7 +81,7 @@ async def advance_to(ctx: Context, ticket_id: str, *, target: str, comment: str 
 
 
 async def assign(
-    ctx: Context, ticket_id: str, *, assignee: str, comment: str | None = None, version: int | None = None
+    ctx: Context, ticket_id: str, *, assignee: str, comment: str | None = None, expected: IfMatch = ANY_VERSION
 ) -> int:
     """Give a ticket to somebody, by user name; an Open ticket becomes Assigned. Returns its new version.
 
@@ -90,7 +91,7 @@ async def assign(
         ForbiddenTransition: the ticket is finished.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, version=version)
+        ticket = await _lock(ctx, ticket_id, expected=expected)
         if ticket["status"] in lifecycle.FINAL:
             raise ForbiddenTransition(f"A ticket that is {ticket['status']} cannot be assigned.")
         known = await fetchrow("select 1 from core.user_account where username = $1 and active", assignee)
@@ -100,38 +101,38 @@ async def assign(
         return await _write(ctx, ticket, action="assign", comment=comment, status=status, assignee=assignee)
 
 
-async def hold(ctx: Context, ticket_id: str, *, reason: str, version: int | None = None) -> int:
+async def hold(ctx: Context, ticket_id: str, *, reason: str, expected: IfMatch = ANY_VERSION) -> int:
     """Put a ticket on hold: its SLA clock stands still. Returns its new version.
 
     Raises:
         NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, version=version)
+        ticket = await _lock(ctx, ticket_id, expected=expected)
         lifecycle.check_hold(ticket["status"], on_hold=ticket["on_hold"])
         return await _write(ctx, ticket, action="hold", comment=reason, on_hold=True, hold_since=ctx.clock())
 
 
-async def resume(ctx: Context, ticket_id: str, *, comment: str | None = None, version: int | None = None) -> int:
+async def resume(ctx: Context, ticket_id: str, *, comment: str | None = None, expected: IfMatch = ANY_VERSION) -> int:
     """Take a ticket off hold; its deadline moves by the time it was held. Returns its new version.
 
     Raises:
         NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, version=version)
+        ticket = await _lock(ctx, ticket_id, expected=expected)
         lifecycle.check_resume(on_hold=ticket["on_hold"])
         return await _write(ctx, ticket, action="resume", comment=comment, **_off_hold(ticket, ctx.clock()))
 
 
-async def cancel(ctx: Context, ticket_id: str, *, reason: str, version: int | None = None) -> int:
+async def cancel(ctx: Context, ticket_id: str, *, reason: str, expected: IfMatch = ANY_VERSION) -> int:
     """End a ticket for good without its work having been done. Returns its new version.
 
     Raises:
         NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, version=version)
+        ticket = await _lock(ctx, ticket_id, expected=expected)
         lifecycle.check_cancel(ticket["status"])
         now = ctx.clock()
         changes = _off_hold(ticket, now) if ticket["on_hold"] else {}
@@ -140,29 +141,25 @@ async def cancel(ctx: Context, ticket_id: str, *, reason: str, version: int | No
         )
 
 
-async def reopen(ctx: Context, ticket_id: str, *, reason: str, version: int | None = None) -> int:
+async def reopen(ctx: Context, ticket_id: str, *, reason: str, expected: IfMatch = ANY_VERSION) -> int:
     """Take a closed ticket back into work. Returns its new version.
 
     Raises:
         NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, version=version)
+        ticket = await _lock(ctx, ticket_id, expected=expected)
         lifecycle.check_reopen(ticket["status"])
         return await _write(ctx, ticket, action="reopen", comment=reason, status=lifecycle.IN_PROGRESS, closed_at=None)
 
 
-async def _lock(ctx: Context, ticket_id: str, *, version: int | None) -> asyncpg.Record:
+async def _lock(ctx: Context, ticket_id: str, *, expected: IfMatch) -> asyncpg.Record:
     ticket = await fetchrow("select * from core.ticket where ticket_id = $1 for update", ticket_id)
     hidden = ticket is None or not ctx.actor.sees_site(ticket["site_id"])
     if ticket is None or hidden or not ctx.actor.may(f"{ticket['module']}.read"):
         raise NotFound(f"There is no ticket {ticket_id}.")
     ctx.require(f"{ticket['module']}.write")
-    if version is not None and version != ticket["version"]:
-        raise StaleVersion(
-            f"The ticket is at version {ticket['version']} now; you saw {version}. Read it again.",
-            headers={"ETag": f'"v{ticket["version"]}"'},
-        )
+    expected.require(ticket["version"])
     return ticket
 
 

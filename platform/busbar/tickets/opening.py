@@ -22,7 +22,6 @@ from busbar.kit.crash import crash_point
 from busbar.kit.ids import uuid7
 from busbar.tickets import sla
 
-
 ACCEPTED_SITE = """(
     (a.actor_sites is null or {site} = any(string_to_array(a.actor_sites, '|')))
     and exists (select 1 from core.site_module m where m.site_id = {site} and m.module = '{module}' and m.enabled))"""

@@ -1,0 +1,102 @@
+"""The HTTP application: the core's routes and the plugins', behind one guard, inside one wrapper."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import ControllerRouterHandler
+
+from busbar.audit.routes import ROUTES as AUDIT
+from busbar.auth.guards import access_middleware, auth_dependencies
+from busbar.auth.routes import ROOT_ROUTES as IDENTITY_AT_ROOT
+from busbar.auth.routes import ROUTES as IDENTITY
+from busbar.connectors.routes import ROUTES as CONNECTORS
+from busbar.events.routes import ROUTES as EVENTS
+from busbar.host.routes import ROUTES as PLUGINS
+from busbar.imports.routes import ROUTES as IMPORTS
+from busbar.routing.routes import ROUTES as ROUTING
+from busbar.runtime import Platform
+from busbar.sites.routes import ROUTES as SITES
+from busbar.tickets.routes import ROUTES as TICKETS
+from busbar.web.access import ANYONE
+from busbar.web.asgi import Edge
+from busbar.web.idempotency import idempotency_middleware
+from busbar.web.openapi import ProblemDocumentation, StructSchemas
+from busbar.web.operations import operations_routes
+from busbar.web.problems import EXCEPTION_HANDLERS
+from busbar.web.validation import StrictRequest
+
+API = "/api/v1"
+
+_CORE: dict[str, Sequence[ControllerRouterHandler]] = {
+    "Tickets": TICKETS,
+    "Sites": SITES,
+    "Identity": IDENTITY,
+    "Events": EVENTS,
+    "Routing": ROUTING,
+    "Connectors": CONNECTORS,
+    "Imports": IMPORTS,
+    "Plugins": PLUGINS,
+    "Audit": AUDIT,
+}
+
+
+def create_app(platform: Platform) -> Edge:
+    """The ASGI application of a running platform."""
+    return Edge(create_litestar(platform), lifecycle=platform.health.lifecycle)
+
+
+def create_litestar(platform: Platform) -> Litestar:
+    """The framework's part, without the wrapper; tests walk its routes."""
+    routers: list[ControllerRouterHandler] = [
+        Router(API, route_handlers=list(handlers), tags=[tag]) for tag, handlers in _CORE.items()
+    ]
+    for plugin in platform.catalog.working:
+        if plugin.routes and plugin.info is not None:
+            routers.append(
+                Router(f"{API}/{plugin.name}", route_handlers=list(plugin.routes), tags=[plugin.info.title])
+            )
+    return Litestar(
+        route_handlers=[*routers, *IDENTITY_AT_ROOT, *operations_routes(platform.health)],
+        dependencies=auth_dependencies(platform.auth),
+        middleware=[access_middleware(platform.auth), idempotency_middleware(platform.clock)],
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_class=StrictRequest,
+        plugins=[StructSchemas(), ProblemDocumentation()],
+        openapi_config=_openapi(),
+        state=State(_state(platform)),
+        # The wrapper limits bodies, by route where files are taken.
+        request_max_body_size=None,
+        logging_config=None,
+    )
+
+
+def _state(platform: Platform) -> dict[str, Any]:
+    return {
+        "platform": platform,
+        "catalog": platform.catalog,
+        "modules": platform.catalog.modules,
+        "endpoints": platform.endpoints,
+        "matcher": platform.routes,
+        "settings": platform.settings,
+    }
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Busbar",
+        version=version("busbar"),
+        summary="Operations and integration platform for electricity, water and gas utilities",
+        path="/openapi",
+        create_examples=False,
+        components=Components(
+            security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+        ),
+        security=[{"bearer": []}],
+        render_plugins=[SwaggerRenderPlugin()],
+    )
