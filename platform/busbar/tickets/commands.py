@@ -17,7 +17,7 @@ from busbar.web.conditional import ANY_VERSION, IfMatch
 
 _UPDATE = """
 update core.ticket set status = $2, on_hold = $3, hold_since = $4, held_s = $5, sla_deadline = $6, assignee = $7,
-    closed_at = $8, updated_at = $9, version = version + 1
+    closed_at = $8, updated_at = $9, priority = $10, version = version + 1
 where ticket_id = $1
 """
 
@@ -99,6 +99,22 @@ async def assign(
             raise NotFound(f"There is no active user {assignee}.")
         status = lifecycle.ASSIGNED if ticket["status"] == lifecycle.OPEN else ticket["status"]
         return await _write(ctx, ticket, action="assign", comment=comment, status=status, assignee=assignee)
+
+
+async def set_priority(
+    ctx: Context, ticket_id: str, *, priority: str, comment: str | None = None, expected: IfMatch = ANY_VERSION
+) -> int:
+    """Change a ticket's priority; its deadline stays, for it was promised. Returns its new version.
+
+    Raises:
+        NotFound, StaleVersion: as with `change_status`.
+        ForbiddenTransition: the ticket is finished.
+    """
+    async with transaction():
+        ticket = await _lock(ctx, ticket_id, expected=expected)
+        if ticket["status"] in lifecycle.FINAL:
+            raise ForbiddenTransition(f"The priority of a ticket that is {ticket['status']} stays.")
+        return await _write(ctx, ticket, action="set_priority", comment=comment, priority=priority)
 
 
 async def hold(ctx: Context, ticket_id: str, *, reason: str, expected: IfMatch = ANY_VERSION) -> int:
@@ -187,6 +203,7 @@ async def _write(ctx: Context, ticket: asyncpg.Record, *, action: str, comment: 
         after["assignee"],
         after["closed_at"],
         now,
+        after["priority"],
     )
     version: int = ticket["version"] + 1
     await record(
@@ -209,7 +226,7 @@ async def _write(ctx: Context, ticket: asyncpg.Record, *, action: str, comment: 
             ticket_id=ticket["ticket_id"],
             ticket_type=ticket["ticket_type"],
             title=ticket["title"],
-            priority=ticket["priority"],
+            priority=after["priority"],
             status=after["status"],
             previous_status=ticket["status"],
             on_hold=after["on_hold"],

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-
 from busbar.sdk import (
     ACCEPTED_SITE,
     ANY_VERSION,
@@ -21,14 +20,15 @@ from busbar.sdk import (
     StoredEvent,
     TicketUpdated,
     execute,
-
     fetchrow,
     module_scope,
     publish,
     record,
+    set_priority,
     transaction,
     uuid7,
 )
+
 from busbar_pm.events import FaultType, IncidentFacts, IncidentUpdated, Severity
 
 FUTURE_MAX = timedelta(minutes=5)
@@ -204,11 +204,7 @@ async def change(
             merged["customers_affected"],
         )
         if "severity" in changed:
-            await execute(
-                "update core.ticket set priority = $2, version = version + 1 where ticket_id = $1",
-                incident["ticket_id"],
-                severity,
-            )
+            await set_priority(ctx, incident["ticket_id"], priority=merged["severity"])
         if steps:
             await _add_steps(ctx, merged, steps)
             changed = (*changed, "restoration")
