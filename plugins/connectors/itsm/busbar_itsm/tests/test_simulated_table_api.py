@@ -235,6 +235,7 @@ class TestQueries:
             ("u_unknown=x", "12 7 14"),
             ("state=2^nonsense^u_unknown=x", "7 14"),
             ("u_unknown=x^ORcorrelation_id=T1", "12"),
+            ("state=2^u_unknown=x^ORcorrelation_id=T1", ""),
             ("correlation_id=", ""),
         ],
     )
