@@ -49,7 +49,7 @@ from busbar.kit.clock import Clock, utc_now
 from busbar.kit.ids import uuid7
 from busbar.sites.directory import DIRECTORY as SITES
 from busbar.sites.scope import module_scope
-from busbar.tickets.commands import assign, cancel, change_status, hold, reopen, resume, set_priority
+from busbar.tickets.commands import advance_to, assign, cancel, change_status, hold, reopen, resume, set_priority
 from busbar.tickets.events import TicketCreated, TicketUpdated
 from busbar.tickets.opening import ACCEPTED_SITE, NewTicket, OpenedTicket, Opening
 from busbar.web.access import AUTHENTICATED, needs
@@ -81,6 +81,8 @@ __all__ = [
     "ACCEPTED_SITE",
     "ANY_VERSION",
     "AUTHENTICATED",
+    "DB",
+    "SITES",
     "Actor",
     "Attempt",
     "AuthExpired",
@@ -91,7 +93,6 @@ __all__ = [
     "Connector",
     "Context",
     "CursorParameter",
-    "DB",
     "DeliveryClass",
     "DemoData",
     "Endpoint",
@@ -125,7 +126,6 @@ __all__ = [
     "RoleDefault",
     "RuleViolated",
     "RunningSimulator",
-    "SITES",
     "SchemaApp",
     "SearchParameter",
     "Secret",
@@ -141,6 +141,7 @@ __all__ = [
     "TicketUpdated",
     "Unavailable",
     "WholeNumber",
+    "advance_to",
     "assign",
     "cancel",
     "change_status",

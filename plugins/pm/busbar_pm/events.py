@@ -4,7 +4,6 @@ from datetime import date, datetime
 from typing import Literal
 
 import msgspec
-
 from busbar.sdk import EventType, TicketCreated, TicketUpdated
 
 FaultType = Literal["fault", "outage", "degradation"]
