@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import asyncpg
 import msgspec
+
 from busbar.sdk import (
     ANY_VERSION,
     Conflict,

@@ -4,6 +4,7 @@ from datetime import date, datetime
 from typing import Literal
 
 import msgspec
+
 from busbar.sdk import EventType, TicketCreated, TicketUpdated
 
 FaultType = Literal["fault", "outage", "degradation"]

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+
 from busbar.sdk import (
     ACCEPTED_SITE,
     ANY_VERSION,
@@ -28,7 +29,6 @@ from busbar.sdk import (
     transaction,
     uuid7,
 )
-
 from busbar_pm.events import FaultType, IncidentFacts, IncidentUpdated, Severity
 
 FUTURE_MAX = timedelta(minutes=5)

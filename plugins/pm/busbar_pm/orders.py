@@ -1,4 +1,4 @@
-"""Maintenance orders: work on an existing asset, with its ticket; completing one writes the asset's history (R2.2, R2.5)."""
+"""Maintenance orders: work on an asset, with its ticket; completing one writes the asset's history (R2.2, R2.5)."""
 
 from datetime import date
 from typing import Any

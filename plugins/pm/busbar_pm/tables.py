@@ -1,9 +1,10 @@
 """The tables of plant maintenance."""
 
-from busbar.sdk import DB
 from piccolo.columns import JSONB, UUID, BigSerial, Date, DoublePrecision, Integer, Text, Timestamptz
 from piccolo.constraints import Check, Unique
 from piccolo.table import Table
+
+from busbar.sdk import DB
 
 
 class AssetType(Table, tablename="asset_type", schema="pm", db=DB):
