@@ -61,7 +61,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportBuilder:
-    """Counts rows while they are imported. A row is accepted or rejected once; `revoke` turns the one into the other."""
+    """Counts rows during an import. Each is accepted or rejected once; `revoke` makes an accepted one rejected."""
 
     def __init__(self, *, errors_listed_max: int = ERRORS_LISTED_MAX) -> None:
         self._errors_listed_max = errors_listed_max
