@@ -201,17 +201,16 @@ def answers(path: Path) -> bool:
 
 
 def works_in(pid: int, folder: Path) -> bool:
-    """Whether `pid` is alive, no zombie, and has `folder` as its working directory, as a postmaster has."""
-    if not Path("/proc/self/stat").exists():  # macOS: all that can be asked is whether the pid exists
+    """Whether `pid` has `folder` as its working directory, as a live postmaster has; a zombie has none."""
+    if not Path("/proc/self/cwd").is_symlink():  # macOS: all that can be asked is whether the pid exists
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return False
         return True
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z" and Path(f"/proc/{pid}/cwd").readlink() == folder
-    except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or another user's: not our server
+        return Path(f"/proc/{pid}/cwd").readlink() == folder
+    except (FileNotFoundError, ProcessLookupError, PermissionError):  # dead, or another user's: not our server
         return False
 
 

@@ -116,8 +116,10 @@ def open_folder() -> Iterator[Path]:
     """A temporary folder that every user may pass through; pytest's own are closed, which is what E2 is about."""
     folder = Path(tempfile.mkdtemp(prefix="busbar-embedded-", dir="/tmp"))
     folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @contextlib.asynccontextmanager
@@ -263,6 +265,15 @@ class TestKills:
         os.kill(person.postmaster(), signal.SIGKILL)
         assert await app.next() == {"log": "The embedded PostgreSQL died and was started again."}
         await assert_row_is_there(app.dsn, row)
+
+    async def test_no_signal_but_kill_ends_guard_or_server_before_the_application(self, person: Person) -> None:
+        app = await person.start("--safe")
+        # What a Ctrl-C at the terminal signals is the application's process group.
+        assert os.getpgid(app.process.pid) not in (os.getpgid(app.first["guard"]), os.getpgid(person.postmaster()))
+        for request in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(app.first["guard"], request)
+        os.kill(person.postmaster(), signal.SIGTERM)
+        assert await app.next() == {"log": "The embedded PostgreSQL died and was started again."}
 
     async def test_a_killed_guard_is_replaced_and_the_server_goes_on(self, person: Person) -> None:
         app = await person.start()
