@@ -16,6 +16,7 @@ from busbar.auth.tokens import TOKEN_BYTES_MAX
 from busbar.errors import BadToken, Forbidden, Unauthenticated
 from busbar.observability.correlation import correlation_id, new_correlation_id, traceparent
 from busbar.web.access import ANYONE, AUTHENTICATED, PERMISSION_KEY, SIGNED, declared
+from busbar.web.asgi import exchange_of
 
 ANONYMOUS: Final = Actor(user_id="anonymous", username="anonymous")
 """The actor of a request to an open route."""
@@ -44,6 +45,8 @@ def access_middleware(auth: Auth) -> Callable[[ASGIApp], ASGIApp]:
                 if access != _AUTHENTICATED and not actor.may(access):
                     raise Forbidden(f"This needs the permission {access}.")
                 scope["user"], scope["auth"] = actor, claims
+                if (exchange := exchange_of(scope)) is not None:
+                    exchange.user_id = actor.user_id
             await app(scope, receive, send)
 
         return guarded

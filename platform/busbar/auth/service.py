@@ -36,6 +36,8 @@ class Auth:
         self.directory = Directory(self.keys, clock=clock, token_life_s=settings.access_ttl_s + 2 * LEEWAY_S)
         self.limits = LoginLimits(lockout=settings.lockout)
         self.passwords = Passwords()
+        self.cleaned_at = datetime.fromtimestamp(0, UTC)
+        """When old sessions and failures were last dropped, by this process."""
         self._keys_asked_at = datetime.fromtimestamp(0, UTC)
 
     async def start(self) -> None:

@@ -21,6 +21,16 @@ SIGNED: Final[dict[str, Any]] = {PERMISSION_KEY: _SIGNED}
 """An inbound webhook: no token; the handler verifies the sender's own signature before it believes anything."""
 
 
+_KEYED: Final = "idempotency_key"
+
+UNKEYED: Final[dict[str, Any]] = {_KEYED: False}
+"""Added to a POST that takes no Idempotency-Key: `opt=needs("users.write") | UNKEYED`.
+
+For requests and answers with passwords or tokens, of which not even a fingerprint is to be stored, and for effects that
+must stay although the request is refused, such as a counted failure to sign in.
+"""
+
+
 def needs(permission: str) -> dict[str, Any]:
     """The `opt` of a route that takes `permission`, written as `<module>.<verb>`: `@get("/", opt=needs("pm.read"))`.
 
@@ -50,3 +60,8 @@ def declared(opt: dict[str, Any]) -> str:
 def is_open(route_handler: BaseRouteHandler) -> bool:
     """Whether the guard needs no token: ANYONE, and SIGNED routes, which check the signature by themselves."""
     return declared_access(route_handler) in (_ANYONE, _SIGNED)
+
+
+def takes_key(route_handler: BaseRouteHandler) -> bool:
+    """Whether an Idempotency-Key counts here. On open routes it does not: there every caller would be the same one."""
+    return not is_open(route_handler) and route_handler.opt.get(_KEYED) is not False

@@ -16,6 +16,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from busbar.db import execute, fetchrow, fetchval, transaction
 from busbar.errors import BadFormat, Conflict, FieldError, RuleViolated
 from busbar.kit.clock import Clock
+from busbar.web.access import takes_key
 
 KEPT_DAYS: Final = 30
 """At least as long as a dead letter may be replayed."""
@@ -49,7 +50,10 @@ def idempotency_middleware(clock: Clock) -> Callable[[ASGIApp], ASGIApp]:
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def keyed(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["method"] != "POST" or (key := _key(scope)) is None:
+            if scope["type"] != "http" or scope["method"] != "POST" or not takes_key(scope["route_handler"]):
+                await app(scope, receive, send)
+                return
+            if (key := _key(scope)) is None:
                 await app(scope, receive, send)
                 return
             await _once(app, scope, receive, send, key=key, now=clock())

@@ -15,6 +15,7 @@ from busbar.auth.config import AuthSettings
 from busbar.auth.guards import access_middleware, auth_dependencies
 from busbar.auth.permissions import Permission, PermissionRegistry, RoleDefault
 from busbar.auth.service import Auth
+from busbar.kit.clock import Clock
 from busbar.web.access import ANYONE, AUTHENTICATED, SIGNED, needs
 from busbar.web.problems import EXCEPTION_HANDLERS
 from busbar.web.validation import StrictRequest
@@ -63,7 +64,7 @@ def registry() -> PermissionRegistry:
     return made
 
 
-def context(clock: ManualClock | None = None) -> Context:
+def context(clock: Clock | None = None) -> Context:
     """The context of a command that a test calls directly."""
     return Context(actor=system_actor("test"), correlation_id="test-correlation", clock=clock or ManualClock())
 
