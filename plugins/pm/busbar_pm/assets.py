@@ -1,7 +1,7 @@
 """Assets: the network's equipment, with hierarchy, place and the customers behind each (SPEC R2.1)."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Literal
 
 import asyncpg
@@ -67,6 +67,20 @@ from unnest($3::text[], {", ".join(f"${n}::{_TYPES.get(f, 'text')}[]" for n, f i
 def new_asset_id() -> str:
     """An id for an asset that came without one."""
     return f"AST-{uuid7().hex[-12:].upper()}"
+
+
+def site_for(ctx: Context, site_id: str | None) -> str:
+    """The site of a new asset: the given one, or the only one that the actor works for.
+
+    Raises:
+        NotFound: the given site is not the actor's, or plant maintenance is enabled nowhere.
+        InvalidPayload: none is given, and there are several.
+    """
+    sites = module_scope(ctx, "pm", site_id)
+    if len(sites) != 1:
+        error = FieldError(field="site", message=f"is needed; you work for {', '.join(sites[:10])}")
+        raise InvalidPayload("Name the site of the asset.", errors=[error])
+    return sites[0]
 
 
 async def create(ctx: Context, *, asset_id: str | None, site_id: str, fields: AssetFields) -> str:
@@ -212,14 +226,3 @@ async def _check_parent(asset_id: str, site_id: str, parent_id: str | None) -> N
 
 def _sql_value(value: Any) -> Any:
     return msgspec.json.encode(value).decode() if isinstance(value, dict) else value
-
-
-class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was done to an asset."""
-
-    at: datetime
-    kind: str
-    ticket_id: str
-    object_id: str
-    summary: str
-    recorded_by: str
