@@ -10,14 +10,15 @@ import asyncpg
 import structlog
 
 from busbar.auth.config import AuthSettings
-from busbar.auth.permissions import PermissionRegistry
+from busbar.auth.first_start import ensure_admin
+from busbar.auth.permissions import PermissionFault, PermissionRegistry
 from busbar.auth.service import Auth
 from busbar.bus.embedded import EmbeddedTransport
 from busbar.bus.handlers import HandlerLane
 from busbar.bus.reconciler import run_reconciler
 from busbar.bus.worker import Lane, Worker
 from busbar.connectors.desk import EndpointDesk
-from busbar.connectors.secrets import load_key_ring
+from busbar.connectors.secrets import KeyRing, KeyRingBox, load_key_ring
 from busbar.db import DB, fetchval, open_pools, spawn
 from busbar.db.wakeup import Channel, Listener, signal, wait_for
 from busbar.errors import BusbarError
@@ -125,7 +126,6 @@ async def _start_identity(
     settings: Settings, catalog: Catalog, key_ring: KeyRing, clock: Clock
 ) -> tuple[Auth, str | None]:
     registry = PermissionRegistry()
-    registry.declare(CORE_PERMISSIONS, CORE_ROLES)
     for plugin in catalog.working:
         try:
             registry.declare(plugin.permissions, plugin.roles)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -27,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str | None = None
     mode: str = "development"
     egress: tuple[str, ...] = ()
-    lockout: str = "lock"
+    lockout: Literal["lock", "alarm"] = "lock"
     pool_size: int = 10
     takeover_s: float = 3.0
     stop_s: float = 20.0

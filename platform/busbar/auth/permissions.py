@@ -38,11 +38,41 @@ class PermissionFault(InternalError):
 
 
 CORE_PERMISSIONS = (
+    Permission(name="tickets.read", title="See tickets of the modules that one may read"),
+    Permission(name="tickets.write", title="Move, assign, hold, cancel and reopen tickets of one's modules"),
+    Permission(name="sites.read", title="See sites and their modules"),
+    Permission(name="sites.write", title="Make and change sites, enable modules"),
+    Permission(name="plugins.read", title="See plugins and why one does not work"),
+    Permission(name="events.read", title="Read and follow the events of the modules that one may read"),
+    Permission(name="deliveries.read", title="See deliveries, attempts and dead letters"),
+    Permission(name="deliveries.replay", title="Replay and discard dead letters"),
+    Permission(name="routes.read", title="See routes"),
+    Permission(name="routes.write", title="Create, change and publish routes"),
+    Permission(name="endpoints.read", title="See endpoints, without their secrets"),
+    Permission(name="endpoints.write", title="Create, change, test and pause endpoints"),
+    Permission(name="imports.read", title="See imports and their reports"),
     Permission(name="users.read", title="See users, roles and permissions"),
     Permission(name="users.write", title="Create and change users and roles, set passwords"),
     Permission(name="audit.read", title="Read the audit trail"),
 )
-CORE_ROLES = (RoleDefault(role=ADMIN, title="Administrator", permissions=(ALL_PERMISSIONS,)),)
+CORE_ROLES = (
+    RoleDefault(role=ADMIN, title="Administrator", permissions=(ALL_PERMISSIONS,)),
+    RoleDefault(
+        role="Integration_Operator",
+        title="Integration operator",
+        permissions=(
+            "deliveries.read",
+            "deliveries.replay",
+            "endpoints.read",
+            "endpoints.write",
+            "events.read",
+            "plugins.read",
+            "routes.read",
+            "routes.write",
+            "sites.read",
+        ),
+    ),
+)
 
 _OFFER = """
 insert into core.role as r (role, title, permissions, offered, builtin, version) values ($1, $2, $3, $3, true, 1)

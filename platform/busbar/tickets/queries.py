@@ -120,7 +120,7 @@ async def list_tickets(
         *values,
         *after_values,
     )
-    return asked.page(rows, to_item=lambda row: TicketView(*row), counted=await _count(where, values))
+    return asked.page(rows, to_item=lambda row: TicketView(**row), counted=await _count(where, values))
 
 
 async def audit_of(ctx: Context, ticket_id: str) -> tuple[AuditEntryView, ...]:
@@ -135,7 +135,7 @@ async def audit_of(ctx: Context, ticket_id: str) -> tuple[AuditEntryView, ...]:
         "from core.audit where object_kind = 'ticket' and object_id = $1 order by audit_id",
         ticket_id,
     )
-    return tuple(AuditEntryView(*row) for row in rows)
+    return tuple(AuditEntryView(**row) for row in rows)
 
 
 def _conditions(ctx: Context, wanted: TicketFilter, modules: Sequence[str]) -> tuple[str, list[Any]]:

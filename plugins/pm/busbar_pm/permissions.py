@@ -12,6 +12,15 @@ ROLES = (
     RoleDefault(
         role="Maintenance_Engineer",
         title="Maintenance engineer",
-        permissions=("pm.read", "pm.write", "pm.import"),
+        permissions=(
+            "pm.read",
+            "pm.write",
+            "pm.import",
+            "tickets.read",
+            "tickets.write",
+            "sites.read",
+            "events.read",
+            "imports.read",
+        ),
     ),
 )

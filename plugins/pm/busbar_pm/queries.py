@@ -188,7 +188,7 @@ async def get_incident(ctx: Context, incident_id: UUID) -> IncidentView:
         "order by step",
         incident_id,
     )
-    return IncidentView(**row, steps=tuple(StepView(*step) for step in steps))
+    return IncidentView(**row, steps=tuple(StepView(**step) for step in steps))
 
 
 async def history_of(ctx: Context, asset_id: str) -> tuple[HistoryEntry, ...]:
@@ -203,7 +203,7 @@ async def history_of(ctx: Context, asset_id: str) -> tuple[HistoryEntry, ...]:
         "order by at desc, id desc limit 200",
         asset_id,
     )
-    return tuple(HistoryEntry(*row) for row in rows)
+    return tuple(HistoryEntry(**row) for row in rows)
 
 
 class Query:
