@@ -38,7 +38,7 @@ class Where:
         self.values: list[Any] = []
 
     def add(self, condition: str, value: Any) -> None:
-        """A part with one value, whose place is written `{}`; nothing when the value is None."""
+        """A part with one value, whose place is written `{0}`; nothing when the value is None."""
         if value is not None:
             self.values.append(value)
             self._parts.append(condition.format(f"${len(self.values)}"))
@@ -49,8 +49,8 @@ class Where:
 
     def limit_to(self, reach: Reach, *, site: str, module: str) -> None:
         """Only what may be seen; `site` and `module` are the SQL expressions of the two."""
-        self.add(f"{site} = any({{}}::text[])", None if reach.sites is None else sorted(reach.sites))
-        self.add(f"{module} = any({{}}::text[])", None if reach.modules is None else sorted(reach.modules))
+        self.add(f"{site} = any({{0}}::text[])", None if reach.sites is None else sorted(reach.sites))
+        self.add(f"{module} = any({{0}}::text[])", None if reach.modules is None else sorted(reach.modules))
 
     @property
     def sql(self) -> str:

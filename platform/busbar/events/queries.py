@@ -90,7 +90,7 @@ async def get_event(ctx: Context, event_id: UUID) -> EventView:
 async def events_of_subject(ctx: Context, subject: str) -> tuple[EventView, ...]:
     """The latest `OF_SUBJECT_MAX` events about a subject, such as a ticket, that the actor may see; oldest first."""
     where = Where()
-    where.add("subject = {}", subject)
+    where.add("subject = {0}", subject)
     where.limit_to(reach_of(ctx.actor), site="site_id", module="module")
     rows = await fetch(
         f"select {COLUMNS} from core.event where {where.sql} order by seq desc limit {OF_SUBJECT_MAX}", *where.values
@@ -127,12 +127,12 @@ def view(event: StoredEvent) -> EventView:
 def _conditions(ctx: Context, wanted: EventFilter) -> Where:
     where = Where()
     where.add_plain("position is not null")
-    where.add("event_type = any({}::text[])", None if wanted.types is None else list(wanted.types))
-    where.add("module = {}", wanted.module)
-    where.add("site_id = {}", wanted.site)
-    where.add("subject = {}", wanted.subject)
-    where.add("correlation_id = {}", wanted.correlation_id)
-    where.add("time >= {}", wanted.time_from)
-    where.add("time < {}", wanted.time_to)
+    where.add("event_type = any({0}::text[])", None if wanted.types is None else list(wanted.types))
+    where.add("module = {0}", wanted.module)
+    where.add("site_id = {0}", wanted.site)
+    where.add("subject = {0}", wanted.subject)
+    where.add("correlation_id = {0}", wanted.correlation_id)
+    where.add("time >= {0}", wanted.time_from)
+    where.add("time < {0}", wanted.time_to)
     where.limit_to(reach_of(ctx.actor), site="site_id", module="module")
     return where
