@@ -11,18 +11,21 @@ from litestar import Response
 from litestar.params import HeaderParameter
 
 from busbar.errors import BadFormat, PreconditionRequired, StaleVersion
+from busbar.web.text import ENTITY_TAGS
 
 T = TypeVar("T")
 
-_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_LIST: Final = re.compile(ENTITY_TAGS)
+_TAG: Final = re.compile(r'(W/)?"([!#-~]*)"')
 _VERSION: Final = re.compile(r"v([0-9]{1,18})")
-_TAGS_MAX: Final = 50
+_HEADER_CHARACTERS_MAX: Final = 1_000
 
 IfMatchHeader = Annotated[
     str | None,
     HeaderParameter(
         name="If-Match",
-        max_length=1_000,
+        max_length=_HEADER_CHARACTERS_MAX,
+        pattern=ENTITY_TAGS,
         description='The ETag of the version that the change is based on, for example "v3"; * is any version.',
     ),
 ]
@@ -31,7 +34,9 @@ IfMatchHeader = Annotated[
 IfNoneMatchHeader = Annotated[
     str | None,
     HeaderParameter(
-        name="If-None-Match", max_length=1_000, description="ETags the caller has; 304 when one is current."
+        name="If-None-Match",
+        max_length=_HEADER_CHARACTERS_MAX,
+        description="ETags the caller has; 304 when one is current.",
     ),
 ]
 """The parameter of a handler that reads something."""
@@ -103,14 +108,13 @@ def is_current(if_none_match: str | None, version: int) -> bool:
 
 
 def _versions(header: str) -> list[tuple[bool, int]]:
+    if len(header) > _HEADER_CHARACTERS_MAX or not _LIST.search(header.strip()):
+        raise BadFormat('If-Match and If-None-Match hold * or entity tags in quotes, for example "v3".')
     found: list[tuple[bool, int]] = []
-    for part in header.split(",", _TAGS_MAX):
-        match = _TAG.fullmatch(part.strip())
-        if match is None:
-            raise BadFormat('If-Match and If-None-Match hold * or entity tags in quotes, for example "v3".')
-        version = _VERSION.fullmatch(match.group(2))
+    for weak, tag in _TAG.findall(header):
+        version = _VERSION.fullmatch(tag)
         if version is not None:
-            found.append((match.group(1) is not None, int(version.group(1))))
+            found.append((bool(weak), int(version.group(1))))
     return found
 
 

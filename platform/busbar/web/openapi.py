@@ -4,12 +4,13 @@ Litestar's own description of a struct loses the bounds of items and of optional
 fields and `extra_json_schema`. Since requests are validated against the published document (SPEC R5.6), it may not.
 """
 
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import msgspec
 from litestar._openapi.schema_generation.schema import SchemaCreator
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.spec import Reference, Schema
+from litestar.openapi.spec import Operation, Parameter, Reference, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.plugins import OpenAPISchemaPlugin, ReceiveRoutePlugin
 from litestar.routes import BaseRoute, HTTPRoute
@@ -48,12 +49,46 @@ class StructSchemas(OpenAPISchemaPlugin):
 
 
 class ProblemDocumentation(ReceiveRoutePlugin):
-    """Documents on every operation the problem documents it may answer with."""
+    """Documents on every operation the problems it may answer with, and its parameters as they can really be sent."""
+
+    def __init__(self) -> None:
+        self._routes_by_path: dict[str, list[HTTPRoute]] = {}
 
     def receive_route(self, route: BaseRoute) -> None:
-        if isinstance(route, HTTPRoute):
-            for handler in route.route_handlers:
-                document_problems(handler)
+        if not isinstance(route, HTTPRoute):
+            return
+        for handler in route.route_handlers:
+            document_problems(handler)
+            if handler.operation_class is Operation:
+                handler.operation_class = HonestOperation
+        # Litestar makes a new route for each further handler of a path, and lets the first one answer OPTIONS.
+        same_path = self._routes_by_path.setdefault(route.path, [])
+        same_path.append(route)
+        methods = set().union(*(each.methods for each in same_path))
+        for each in same_path:
+            each.methods = methods
+
+
+@dataclass
+class HonestOperation(Operation):
+    """An operation whose optional parameters are not documented as nullable: a query or header cannot be null."""
+
+    def __post_init__(self) -> None:
+        for parameter in self.parameters or ():
+            if isinstance(parameter, Parameter) and isinstance(parameter.schema, Schema):
+                parameter.schema = _without_null(parameter.schema)
+
+
+def _without_null(schema: Schema) -> Schema | Reference:
+    members = [each for each in schema.one_of or () if not (isinstance(each, Schema) and each.type == OpenAPIType.NULL)]
+    if len(members) != 1 or len(schema.one_of or ()) == 1:
+        return schema
+    member = members[0]
+    if isinstance(member, Reference):
+        return member
+    # The bounds stand beside oneOf; those of the member itself say more where both exist.
+    kept = {field.name: getattr(member, field.name) for field in fields(member)}
+    return replace(schema, **{**{k: v for k, v in kept.items() if v is not None}, "one_of": None})
 
 
 def document_problems(handler: HTTPRouteHandler) -> None:

@@ -33,6 +33,7 @@ from busbar.errors import (
     UnsupportedMediaType,
 )
 from busbar.observability.correlation import correlation_id
+from busbar.web.text import readable
 
 log = structlog.get_logger()
 
@@ -194,7 +195,7 @@ def _from_validation(error: ValidationException, request: Request[Any, Any, Any]
     errors = tuple(
         FieldError(
             field=_public_name(str(item.get("key", "")), request),
-            message=_sentence(str(item.get("message", "Invalid value"))),
+            message=_sentence(readable(str(item.get("message", "Invalid value")))),
         )
         for item in found
         if isinstance(item, dict)

@@ -4,6 +4,7 @@ A database refuses NUL in text and numbers beyond its columns, and a request tha
 (LESSONS H1). So no struct of a request has a bare `str`, `int` or `Decimal`: it takes one of these.
 """
 
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Final
@@ -17,6 +18,7 @@ NAME: Final = r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]*" + _END
 MULTI_LINE: Final = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
 SLUG: Final = r"^[a-z][a-z0-9_-]*" + _END
 IDENTIFIER: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*" + _END
+ENTITY_TAGS: Final = r'^(\*|(W/)?"[!#-~]*"( ?, ?(W/)?"[!#-~]*")*)' + _END
 _MONEY: Final = r"^[0-9]{1,13}(\.[0-9]{1,2})?" + _END
 _POSITIVE_MONEY: Final = r"^(?![0.]*$)[0-9]{1,13}(\.[0-9]{1,2})?" + _END
 _QUANTITY: Final = r"^[0-9]{1,12}(\.[0-9]{1,3})?" + _END
@@ -29,6 +31,7 @@ PATTERN_MESSAGES: Final[dict[str, str]] = {
     MULTI_LINE: "Must not contain control characters other than tab and line breaks",
     SLUG: "Must be lower-case letters, digits, - and _, starting with a letter",
     IDENTIFIER: "Must be letters, digits and . _ : -, starting with a letter or digit",
+    ENTITY_TAGS: 'Must be * or entity tags in quotes, for example "v3"',
     _MONEY: "Must be an amount of at least 0 with at most 13 digits and 2 decimals, such as 1250.50",
     _POSITIVE_MONEY: "Must be an amount above 0 with at most 13 digits and 2 decimals, such as 1250.50",
     _QUANTITY: "Must be a quantity of at least 0 with at most 12 digits and 3 decimals, such as 12.5",
@@ -36,6 +39,21 @@ PATTERN_MESSAGES: Final[dict[str, str]] = {
     _SIGNED_QUANTITY: "Must be a quantity with at most 12 digits and 3 decimals, such as -12.5",
 }
 """What a caller is told instead of the pattern."""
+
+_PATH_AT_END: Final = re.compile(r" - at `.*`$", re.DOTALL)
+_PATTERN_AT_END: Final = re.compile(r"Expected `str` matching regex ['\"](.*)['\"]$", re.DOTALL)
+
+
+def readable(message: str) -> str:
+    """A message of msgspec for people: without the path, which stands beside it, and without patterns."""
+    text = _PATH_AT_END.sub("", message)
+    match = _PATTERN_AT_END.match(text)
+    if match is not None:
+        # msgspec prints the pattern with repr(), which doubles the backslashes and may escape quotes.
+        pattern = match.group(1).replace("\\\\", "\\").replace("\\'", "'")
+        return PATTERN_MESSAGES.get(pattern, "Has characters or a form that is not accepted here")
+    return text.rstrip(".") or "malformed"
+
 
 Name = Annotated[str, Meta(min_length=1, max_length=120, pattern=NAME)]
 """What something is called: one line, 1 to 120 characters."""
@@ -62,32 +80,29 @@ Moment = Annotated[datetime, Meta(tz=True)]
 """A point in time with its offset (RFC 3339)."""
 
 
-def _decimal(pattern: str, *, minimum: str, maximum: str, example: str) -> Meta:
-    # A JSON number is read digit by digit, without a float in between; so both ways of writing it are exact.
+def _decimal(pattern: str, *, minimum: int, maximum: int, example: str) -> Meta:
+    # Numbers with decimals are read too, digit by digit, without a float in between. The document does not promise it,
+    # for JSON Schema cannot say "at most two decimals" of a number in a way that all validators compute alike.
     return Meta(
         extra_json_schema={
-            "type": ["string", "number"],
+            "type": ["string", "integer"],
             "pattern": pattern,
-            "minimum": float(minimum),
-            "maximum": float(maximum),
+            "minimum": minimum,
+            "maximum": maximum,
             "examples": [example],
         }
     )
 
 
-Money = Annotated[Decimal, _decimal(_MONEY, minimum="0", maximum="9999999999999", example="1250.50")]
+Money = Annotated[Decimal, _decimal(_MONEY, minimum=0, maximum=9_999_999_999_999, example="1250.50")]
 """An amount of at least 0, two decimals, as text or number."""
-PositiveMoney = Annotated[
-    Decimal, _decimal(_POSITIVE_MONEY, minimum="0.01", maximum="9999999999999", example="1250.50")
-]
+PositiveMoney = Annotated[Decimal, _decimal(_POSITIVE_MONEY, minimum=1, maximum=9_999_999_999_999, example="1250.50")]
 """An amount above 0, two decimals, as text or number."""
-Quantity = Annotated[Decimal, _decimal(_QUANTITY, minimum="0", maximum="999999999999", example="12.5")]
+Quantity = Annotated[Decimal, _decimal(_QUANTITY, minimum=0, maximum=999_999_999_999, example="12.5")]
 """A quantity of at least 0, three decimals."""
-PositiveQuantity = Annotated[
-    Decimal, _decimal(_POSITIVE_QUANTITY, minimum="0.001", maximum="999999999999", example="12.5")
-]
+PositiveQuantity = Annotated[Decimal, _decimal(_POSITIVE_QUANTITY, minimum=1, maximum=999_999_999_999, example="12.5")]
 """A quantity above 0, three decimals."""
 SignedQuantity = Annotated[
-    Decimal, _decimal(_SIGNED_QUANTITY, minimum="-999999999999", maximum="999999999999", example="-12.5")
+    Decimal, _decimal(_SIGNED_QUANTITY, minimum=-999_999_999_999, maximum=999_999_999_999, example="-12.5")
 ]
 """A change of quantity, three decimals, either sign."""

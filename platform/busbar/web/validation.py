@@ -16,7 +16,7 @@ from litestar.types import Empty
 
 from busbar.errors import BadFormat, FieldError, InvalidPayload, MissingField, UnsupportedMediaType
 from busbar.web.amounts import amount_errors
-from busbar.web.text import PATTERN_MESSAGES
+from busbar.web.text import readable
 
 T = TypeVar("T")
 
@@ -27,8 +27,6 @@ BODY: Final = "body"
 """The field named when the body as a whole is to blame."""
 
 _MISSING: Final = "This field is missing."
-_PATH_AT_END: Final = re.compile(r" - at `.*`$", re.DOTALL)
-_PATTERN_AT_END: Final = re.compile(r"Expected `str` matching regex '(.*)'$", re.DOTALL)
 _JSON_MEDIA_TYPE: Final = re.compile(r"application/(?:json|[\w.+-]+\+json)\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 
 
@@ -67,9 +65,9 @@ def decode_body(body: bytes, type_: Any) -> Any:
     try:
         value = _decoder(type_).decode(body)
     except (msgspec.ValidationError, RecursionError):
-        raise _refusal(body, type_) from None
+        value = _explained(body, type_)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadFormat(f"The body is not valid JSON: {_reason(error)}.") from None
+        raise BadFormat(f"The body is not valid JSON: {readable(str(error))}.") from None
     errors = amount_errors(value, type_)
     if errors:
         raise _as_error(errors[:ERRORS_MAX])
@@ -91,15 +89,32 @@ def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(type_)
 
 
-def _refusal(body: bytes, type_: Any) -> InvalidPayload:
+def _explained(body: bytes, type_: Any) -> Any:
+    """The second look at a body that was refused: every bad field, or the value if it was only written unusually.
+
+    Raises:
+        InvalidPayload: naming every bad field.
+        BadFormat: the body is not JSON.
+    """
     try:
-        value = msgspec.json.decode(body)
+        value = _whole_floats_as_integers(msgspec.json.decode(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return BadFormat(f"The body is not valid JSON: {_reason(error)}.")
+        raise BadFormat(f"The body is not valid JSON: {readable(str(error))}.") from None
     errors = collect_errors(value, type_)
-    if not errors:
-        return InvalidPayload("The body is not accepted.")
-    return _as_error(errors)
+    if errors:
+        raise _as_error(errors)
+    return msgspec.convert(value, type_)
+
+
+def _whole_floats_as_integers(value: Any) -> Any:
+    """To JSON Schema 5.0 is an integer, to msgspec it is not; beyond 2**53 a float no longer says which integer."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole_floats_as_integers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_floats_as_integers(item) for item in value]
+    return value
 
 
 def _as_error(errors: list[FieldError]) -> InvalidPayload:
@@ -178,15 +193,6 @@ def _check_whole(value: Any, hint: Any, path: str, errors: list[FieldError]) -> 
     try:
         converted = msgspec.convert(value, hint)
     except (msgspec.ValidationError, RecursionError) as error:
-        errors.append(FieldError(field=path or BODY, message=_reason(error) + "."))
+        errors.append(FieldError(field=path or BODY, message=readable(str(error)) + "."))
         return
     errors.extend(amount_errors(converted, hint, path=path))
-
-
-def _reason(error: Exception) -> str:
-    text = _PATH_AT_END.sub("", str(error))
-    match = _PATTERN_AT_END.match(text)
-    if match is not None:
-        # msgspec prints the pattern with repr(), which doubles the backslashes.
-        return PATTERN_MESSAGES.get(match.group(1).replace("\\\\", "\\"), "Has characters that are not accepted here")
-    return text.rstrip(".") or "malformed"
