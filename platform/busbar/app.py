@@ -23,7 +23,6 @@ from busbar.routing.routes import ROUTES as ROUTING
 from busbar.runtime import Platform
 from busbar.sites.routes import ROUTES as SITES
 from busbar.tickets.routes import ROUTES as TICKETS
-from busbar.web.access import ANYONE
 from busbar.web.asgi import Edge
 from busbar.web.idempotency import idempotency_middleware
 from busbar.web.openapi import ProblemDocumentation, StructSchemas
@@ -58,9 +57,7 @@ def create_litestar(platform: Platform) -> Litestar:
     ]
     for plugin in platform.catalog.working:
         if plugin.routes and plugin.info is not None:
-            routers.append(
-                Router(f"{API}/{plugin.name}", route_handlers=list(plugin.routes), tags=[plugin.info.title])
-            )
+            routers.append(Router(f"{API}/{plugin.name}", route_handlers=list(plugin.routes), tags=[plugin.info.title]))
     return Litestar(
         route_handlers=[*routers, *IDENTITY_AT_ROOT, *operations_routes(platform.health)],
         dependencies=auth_dependencies(platform.auth),

@@ -23,6 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     listen: str = "127.0.0.1"
     admin_password: str | None = None
     demo: bool = False
+    demo_password: str | None = None
     database_url: str | None = None
     amqp_url: str | None = None
     secret_key: str | None = None
@@ -32,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: int = 10
     takeover_s: float = 3.0
     stop_s: float = 20.0
+    drain_s: float = 0.0
     simulator_port: int = 8081
     strict: bool = False
     log_level: str = "INFO"
@@ -73,6 +75,11 @@ VARIABLES = (
         field="demo",
         meaning="`1` adds demo data and one demo user for each role at the first start. Default: 0. "
         "Never for production.",
+    ),
+    Variable(
+        name="BUSBAR_DEMO_PASSWORD",
+        field="demo_password",
+        meaning="Password of all demo users. Default: a generated one for each, printed once.",
     ),
     Variable(
         name="DATABASE_URL",
@@ -121,6 +128,12 @@ VARIABLES = (
         meaning="So many seconds are given to running work when Busbar is stopped. Default: 20.",
     ),
     Variable(
+        name="BUSBAR_DRAIN_S",
+        field="drain_s",
+        meaning="So many seconds Busbar goes on answering, while saying that it is not ready, before it stops: time "
+        "for a load balancer to look elsewhere. Default: 0.",
+    ),
+    Variable(
         name="BUSBAR_SIMULATOR_PORT",
         field="simulator_port",
         meaning="First TCP port of the simulators that `busbar up` starts. Default: 8081.",
@@ -165,6 +178,8 @@ def _convert(field: str, text: str) -> object:
             return _number(text, 1, 65535)
         case "pool_size":
             return _number(text, 2, 200)
+        case "drain_s":
+            return float(_number(text, 0, 600, kind=float))
         case "takeover_s" | "stop_s":
             return float(_number(text, 0.1, 600, kind=float))
         case "demo" | "strict":

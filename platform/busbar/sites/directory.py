@@ -24,6 +24,10 @@ class SiteDirectory:
         """Whether there is such a site."""
         return site_id in self._modules
 
+    def all(self) -> list[str]:
+        """The ids of all sites."""
+        return sorted(self._modules)
+
     def enabled(self, site_id: str, module: str) -> bool:
         """Whether the module is enabled at the site."""
         return module in self._modules.get(site_id, ())

@@ -1,0 +1,144 @@
+"""Running Busbar: `up`, `serve`, `worker`."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Iterator
+
+import structlog
+import uvicorn
+import uvloop
+
+from busbar.app import create_app
+from busbar.cli.console import people
+from busbar.cli.session import operator, platform
+from busbar.connectors.simulators import start_simulators
+from busbar.observability.logs import configure_logging
+from busbar.runtime import Platform
+from busbar.settings import Settings, read_settings
+
+log = structlog.get_logger()
+
+
+class Server(uvicorn.Server):
+    """Uvicorn without its own signal handling; ours drains first (LESSONS H5)."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run_up() -> None:
+    """Everything in one process, in the foreground."""
+    settings = _begin()
+    uvloop.run(_up(settings))
+
+
+def run_serve(*, work: bool) -> None:
+    """The API, by default with relay and workers."""
+    settings = _begin()
+    uvloop.run(_serve(settings, work=work))
+
+
+def run_worker() -> None:
+    """Relay and workers only."""
+    settings = _begin()
+    uvloop.run(_work(settings))
+
+
+def _begin() -> Settings:
+    settings = read_settings()
+    configure_logging(level=settings.log_level)
+    return settings
+
+
+async def _up(settings: Settings) -> None:
+    async with platform(settings, work=True) as running, _simulators(running):
+        if settings.demo:
+            from busbar.cli.data import add_demo_data
+
+            await add_demo_data(running)
+        await _listen(running, announce=True)
+
+
+async def _serve(settings: Settings, *, work: bool) -> None:
+    async with platform(settings, work=work) as running:
+        await _listen(running, announce=running.first_password is not None)
+
+
+async def _work(settings: Settings) -> None:
+    async with platform(settings, work=True):
+        stop = asyncio.Event()
+        _on_signals(stop.set)
+        await stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def _simulators(running: Platform) -> AsyncIterator[None]:
+    if running.settings.mode != "development":
+        yield
+        return
+    simulators = await start_simulators(operator(), running.endpoints, running.settings)
+    try:
+        yield
+    finally:
+        for simulator in simulators:
+            await simulator.stop()
+
+
+async def _listen(running: Platform, *, announce: bool) -> None:
+    settings = running.settings
+    server = Server(
+        uvicorn.Config(
+            create_app(running),
+            host=settings.listen,
+            port=settings.port,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(settings.stop_s),
+            timeout_keep_alive=75,
+        )
+    )
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        running.health.lifecycle.drain()
+        stopping.set()
+
+    _on_signals(stop)
+    serving = asyncio.ensure_future(server.serve())
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn tells nobody)
+            await asyncio.sleep(0.01)
+        if announce and not serving.done():
+            _announce(running)
+        log.info("ready", port=settings.port)
+        waiting = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await asyncio.sleep(settings.drain_s)
+        server.should_exit = True
+        await serving
+    finally:
+        log.info("stopped")
+
+
+def _announce(running: Platform) -> None:
+    settings = running.settings
+    people.print(f"\n[bold green]Busbar is ready[/]  http://{settings.listen}:{settings.port}/openapi")
+    if running.first_password is not None:
+        people.print("  sign in as [bold]admin[/] with the password ", end="")
+        people.print(running.first_password, style="bold", markup=False)
+        people.print("  It is shown only now; set another with `busbar user password admin`.")
+    elif settings.admin_password is not None:
+        people.print("  sign in as [bold]admin[/] with the password of BUSBAR_ADMIN_PASSWORD")
+    else:
+        people.print("  sign in as [bold]admin[/] with the password that the first start showed")
+
+
+def _on_signals(call) -> None:  # type: ignore[no-untyped-def]
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, call)
