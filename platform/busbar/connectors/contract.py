@@ -1,17 +1,24 @@
 """What a connector declares, what it is handed for each delivery, and how it says what happened."""
 
+import base64
 import inspect
+import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+from urllib.parse import quote, quote_plus
 
 import aiohttp
 import msgspec
 
 from busbar.connectors.secrets import Secret
 from busbar.kit.clock import Clock
+from busbar.observability.redaction import REDACTED, redacted_text
+
+REDACTED_CHARACTERS_MIN: Final = 4
+"""A shorter secret would take half of every sentence with it."""
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{1,30}")
 
@@ -75,6 +82,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
     duplicate: bool = False
     """The remote had it already, from an earlier attempt whose answer was lost."""
+    marker: str | None = None
+    """What this write left in the record, such as its new revision: `RemoteChange.marker` with the same text is the
+    echo of it."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +152,22 @@ class SecretBag(Mapping[str, Secret]):
 
     def __repr__(self) -> str:
         return f"SecretBag({', '.join(self._secrets)})"
+
+    def redacted(self, text: str) -> str:
+        """`text` without the values of these secrets, in any form in which an error of a client may carry them."""
+        for secret in self._secrets.values():
+            for form in _forms(secret.reveal()):
+                text = text.replace(form, REDACTED)
+        return redacted_text(text)
+
+
+def _forms(value: str) -> list[str]:
+    """How a value may be written: as it is, in JSON, in an address, in base64; the longest first."""
+    if len(value) < REDACTED_CHARACTERS_MIN:
+        return []
+    forms = {value, json.dumps(value)[1:-1], repr(value)[1:-1], quote(value, safe=""), quote_plus(value)}
+    forms.add(base64.b64encode(value.encode()).decode())
+    return sorted(forms, key=len, reverse=True)
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
