@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import structlog
@@ -32,16 +33,8 @@ class LoopLag:
         self._interval_s = interval_s
         self._now_s = now_s
         self._samples: deque[float] = deque(maxlen=WINDOW)
-        self._gauge = Gauge(
-            "event_loop_lag_seconds", "The worst delay of the event loop in the last ten seconds.", registry=registry
-        )
-        self._gauge.set_function(lambda: self.worst_s)
-        self._histogram = Histogram(
-            "event_loop_lag_sample_seconds",
-            "Delays of the event loop, ten samples a second.",
-            buckets=_BOUNDS_S,
-            registry=registry,
-        )
+        gauge, self._histogram = _metrics_in(registry)
+        gauge.set_function(lambda: self.worst_s)
 
     @property
     def worst_s(self) -> float:
@@ -62,3 +55,18 @@ class LoopLag:
             started_s = now_s()
             await asyncio.sleep(self._interval_s)
             self.observe(max(0.0, now_s() - started_s - self._interval_s))
+
+
+@lru_cache
+def _metrics_in(registry: CollectorRegistry) -> tuple[Gauge, Histogram]:
+    """The two metrics of a registry, made once: a platform may start again in the same process."""
+    gauge = Gauge(
+        "event_loop_lag_seconds", "The worst delay of the event loop in the last ten seconds.", registry=registry
+    )
+    histogram = Histogram(
+        "event_loop_lag_sample_seconds",
+        "Delays of the event loop, ten samples a second.",
+        buckets=_BOUNDS_S,
+        registry=registry,
+    )
+    return gauge, histogram

@@ -136,3 +136,10 @@ class TestLoopLag:
         await second_sample.wait()
         task.cancel()
         assert registry.get_sample_value("event_loop_lag_seconds") == pytest.approx(0.349)
+
+    def test_may_be_started_again_in_the_same_process(self) -> None:
+        registry = CollectorRegistry()
+        LoopLag(registry=registry).observe(0.2)
+        again = LoopLag(registry=registry)
+        again.observe(0.1)
+        assert registry.get_sample_value("event_loop_lag_seconds") == 0.1
