@@ -13,7 +13,7 @@ from datetime import datetime
 
 import msgspec
 
-from busbar.db import execute, fetch, fetchval
+from busbar.db import fetch, fetchval
 from busbar.db.wakeup import WORKER_GONE
 from busbar.events.envelope import StoredEvent, stored
 
@@ -93,13 +93,32 @@ with outcome as (
 select delivery_id from settled
 """
 
-_TAKE_OVER = f"""
-update core.delivery
-set state = 'retrying', worker = null, lease_until = null, next_attempt_at = now(), updated_at = now(),
-    last_error = 'the worker was lost during the attempt'
-where state = 'in_flight' and (lease_until < now() or (worker = any($1::int[]) and {WORKER_GONE}))
-returning delivery_id
+_GIVE_BACK = """
+with held as (
+    select delivery_id, attempts, worker, updated_at as started_at from core.delivery
+    where state = 'in_flight' and {held}
+    for update skip locked
+), given_back as (
+    update core.delivery d
+    set state = 'retrying', worker = null, lease_until = null, next_attempt_at = now(), updated_at = now(),
+        last_error = {detail}
+    from held where d.delivery_id = held.delivery_id
+    returning d.delivery_id
+), told as (
+    insert into core.delivery_attempt (delivery_id, attempt, started_at, finished_at, outcome, detail, worker)
+    select delivery_id, attempts, started_at, clock_timestamp(), {outcome}, {detail}, worker
+    from held join given_back using (delivery_id)
+)
+select delivery_id from given_back
 """
+_TAKE_OVER = _GIVE_BACK.format(
+    held=f"(lease_until < now() or (worker = any($1::int[]) and {WORKER_GONE}))",
+    outcome="'lost'",
+    detail="'the worker was lost during the attempt'",
+)
+_RELEASE = _GIVE_BACK.format(
+    held="worker = $1", outcome="'given_back'", detail="'the worker was stopped during the attempt'"
+)
 
 
 async def claim(free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
@@ -166,8 +185,4 @@ async def open_count() -> int:
 
 async def release(worker: int) -> None:
     """Give back, uncharged, everything that a stopping worker still holds."""
-    await execute(
-        "update core.delivery set state = 'retrying', worker = null, lease_until = null, next_attempt_at = now(), "
-        "updated_at = now() where state = 'in_flight' and worker = $1",
-        worker,
-    )
+    await fetch(_RELEASE, worker)

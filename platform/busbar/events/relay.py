@@ -46,6 +46,9 @@ from unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::in
 on conflict (event_id, subscription) do nothing
 """
 
+_Row = tuple[Any, ...]
+"""A new delivery: the columns of `n` above."""
+
 
 class Relay:
     """Moves events from the outbox to the ledger."""
@@ -66,13 +69,28 @@ class Relay:
                     log.warning("relay_round_failed", error=str(error) or repr(error))
                     await asyncio.sleep(POLL_S / 2)
                     continue
+                except Exception as error:
+                    # A fault of ours or of a matcher must not end the relay: nothing would be delivered any more.
+                    log.error("relay_round_failed", error=repr(error), exc_info=error)
+                    await asyncio.sleep(POLL_S)
+                    continue
                 if moved is None:
                     await asyncio.sleep(_TURN_S)
                 elif moved < BATCH_MAX:
                     await wait_for(there_is_work, poll_s=POLL_S)
 
     async def move_batch(self) -> int | None:
-        """Move up to `BATCH_MAX` events; returns how many, or None when another relay has its turn."""
+        """Move up to `BATCH_MAX` events; returns how many, or None when another relay has its turn.
+
+        A delivery that the database refuses, say for a character that it cannot store, becomes a dead letter with the
+        reason; everything else goes on.
+        """
+        try:
+            return await self._move_batch(_write)
+        except asyncpg.DataError:
+            return await self._move_batch(_write_one_by_one)
+
+    async def _move_batch(self, write: Callable[[Sequence[_Row]], Awaitable[None]]) -> int | None:
         async with transaction():
             if not await fetchval("select pg_try_advisory_xact_lock($1)", _LOCK_KEY):
                 return None
@@ -90,7 +108,7 @@ class Relay:
                 for match in matcher.match(event)
             ]
             if rows:
-                await fetch(_DELIVER, *(list(column) for column in zip(*rows, strict=True)))
+                await write(rows)
             crash_point("relay_before_commit")
         crash_point("relay_after_commit")
         await self._publish(events)
@@ -98,8 +116,29 @@ class Relay:
         return len(events)
 
 
-def _row(event: StoredEvent, position: int, match: Match) -> tuple[Any, ...]:
-    document = None if match.document is None else msgspec.json.encode(match.document).decode()
+async def _write(rows: Sequence[_Row]) -> None:
+    await fetch(_DELIVER, *(list(column) for column in zip(*rows, strict=True)))
+
+
+async def _write_one_by_one(rows: Sequence[_Row]) -> None:
+    for row in rows:
+        try:
+            async with transaction():
+                await _write([row])
+        except asyncpg.DataError as error:
+            event_id, position, subscription = row[:3]
+            log.warning("delivery_refused", event_id=str(event_id), subscription=subscription, error=str(error))
+            reason = f"the database refuses what the mapping made: {error}"
+            await _write([(event_id, position, *row[2:8], "dead", None, reason)])
+
+
+def _row(event: StoredEvent, position: int, match: Match) -> _Row:
+    state, reason, document = match.state, match.reason, None
+    if match.document is not None:
+        try:
+            document = msgspec.json.encode(match.document).decode()
+        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+            state, reason = "dead", f"what the mapping made is not JSON: {error}"
     return (
         event.event_id,
         position,
@@ -109,7 +148,7 @@ def _row(event: StoredEvent, position: int, match: Match) -> tuple[Any, ...]:
         match.route_version,
         event.site_id,
         match.ordering_key,
-        match.state,
+        state,
         document,
-        match.reason,
+        reason,
     )

@@ -39,7 +39,7 @@ EventTypes = Annotated[
 _WORD = Parameter(max_length=120, pattern=SINGLE_LINE)
 _SITE = Parameter(query="site", max_length=40, pattern=SLUG)
 _CORRELATION = Parameter(max_length=128, pattern=SINGLE_LINE)
-DeliveryId = Annotated[int, Parameter(ge=1, le=2**63 - 1)]
+DeliveryId = Annotated[int, Parameter(ge=1, le=2**53 - 1)]
 DeliveryState = Literal["pending", "retrying", "in_flight", "delivered", "dead", "skipped"]
 
 
@@ -123,7 +123,7 @@ async def stream_events(
     request: Request[Actor, Claims, Any],
     state: State,
     event_type: EventTypes = None,
-    after: Annotated[int | None, Parameter(ge=0, le=2**63 - 1, description="Start after this position.")] = None,
+    after: Annotated[int | None, Parameter(ge=0, le=2**53 - 1, description="Start after this position.")] = None,
     last_event_id: Annotated[str | None, Parameter(header="Last-Event-ID", max_length=20)] = None,
 ) -> EventStreamResponse:
     """Follow the events live, as Server-Sent Events: `id` is the position, `event` the type, `data` the CloudEvent.
