@@ -1,0 +1,57 @@
+# The few verbs of the house. `make up` and `make test` need python3 (3.11 or newer) with pip, make and git; nothing else.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+# uv writes the index it was told of into the lock; these must not leak into it (LESSONS T9).
+UV := env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL UV_PYTHON_DOWNLOADS=never .tools/uv
+PY_SOURCES := platform plugins acceptance benchmarks conftest.py
+
+.PHONY: help up test test-quick check fix bench docs schemas lock clean
+
+help: ## Show the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+up: .venv/ready ## Run Busbar with everything embedded, in the foreground
+	@exec .venv/bin/busbar up
+
+test: .venv/ready ## Run all tests
+	.venv/bin/pytest -q
+
+test-quick: .venv/ready ## Run the tests that take less than ten seconds each
+	.venv/bin/pytest -q -m "not slow"
+
+check: .venv/ready ## Format, lint, types, import contracts, documents, published event schemas, lock
+	.venv/bin/ruff format --check $(PY_SOURCES)
+	.venv/bin/ruff check $(PY_SOURCES)
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/busbar reference --check
+	$(UV) lock --check --quiet
+
+fix: .venv/ready ## Format, and mend what can be mended without thinking
+	.venv/bin/ruff format $(PY_SOURCES)
+	.venv/bin/ruff check --fix $(PY_SOURCES)
+
+bench: .venv/ready ## Run the benchmarks; see benchmarks/README.md
+	.venv/bin/python -m benchmarks
+
+docs: .venv/ready ## Write docs/reference from the code
+	.venv/bin/busbar reference
+
+lock: .tools/uv ## Update uv.lock
+	$(UV) lock
+
+clean: ## Remove what `make` has installed; data in BUSBAR_HOME stays
+	rm -rf .venv .tools
+
+.venv/ready: .tools/uv uv.lock pyproject.toml $(wildcard platform/pyproject.toml plugins/*/pyproject.toml plugins/connectors/*/pyproject.toml)
+	$(UV) sync --frozen --quiet --python $(PYTHON)
+	@touch $@
+
+# uv in a folder of its own. A python without venv (Debian's, as delivered) still has pip.
+.tools/uv:
+	@mkdir -p .tools
+	@if command -v uv >/dev/null 2>&1; then ln -sf "$$(command -v uv)" .tools/uv; else \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools/lib uv==$(UV_VERSION) && \
+	  ln -sf lib/bin/uv .tools/uv; fi
