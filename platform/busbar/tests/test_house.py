@@ -1,0 +1,128 @@
+"""The house rules that no ready tool knows: shape of files, tasks, migrations, the lock, names of machines."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+PLUGIN_LINES_MAX = 80
+
+
+def tracked(*endings: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = [ROOT / line for line in listed.stdout.splitlines()]
+    return [path for path in paths if path.suffix in endings and path.is_file()]
+
+
+def product_files() -> list[Path]:
+    return [path for path in tracked(".py") if "tests" not in path.parts]
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+class TestShape:
+    def test_no_file_is_longer_than_400_lines(self) -> None:
+        counted = {path.relative_to(ROOT): len(path.read_text("utf-8").splitlines()) for path in tracked(".py")}
+        assert {path: lines for path, lines in counted.items() if lines > LINES_MAX} == {}
+
+    def test_no_function_is_longer_than_70_lines(self) -> None:
+        long = [
+            f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+            for path in tracked(".py")
+            for node in functions(path)
+            if (node.end_lineno or 0) - node.lineno + 1 > FUNCTION_LINES_MAX
+        ]
+        assert long == []
+
+    def test_plugin_files_are_tables_of_contents(self) -> None:
+        plugins = [path for path in product_files() if path.name == "plugin.py"]
+        assert plugins
+        assert [p for p in plugins if len(p.read_text("utf-8").splitlines()) > PLUGIN_LINES_MAX] == []
+
+    def test_every_module_says_what_is_in_it(self) -> None:
+        silent = [
+            path.relative_to(ROOT)
+            for path in product_files()
+            if path.read_text("utf-8").strip() and ast.get_docstring(ast.parse(path.read_text("utf-8"))) is None
+        ]
+        assert silent == []
+
+    def test_there_is_no_loose_module_beside_the_core_package(self) -> None:
+        # platform/__init__.py would shadow the standard library's `platform` (LESSONS T1).
+        assert list((ROOT / "platform").glob("*.py")) == []
+
+
+class TestTasks:
+    """Tasks inherit the context of who starts them, open transactions included (LESSONS D2, D3)."""
+
+    FORBIDDEN = ("create_task", "ensure_future", "gather", "TaskGroup")
+    # Each uses no database, or stands outside of any transaction by construction.
+    ALLOWED = (
+        "platform/busbar/db/tasks.py",
+        "platform/busbar/cli/",
+        "platform/busbar/testing/",
+        "platform/busbar/observability/health.py",
+        "platform/busbar/observability/metrics.py",
+        "plugins/connectors/itsm/busbar_itsm/client.py",
+        "plugins/connectors/itsm/busbar_itsm/simulator/",
+        "benchmarks/",
+        "acceptance/",
+        "conftest.py",
+    )
+
+    def test_tasks_are_started_by_spawn_only(self) -> None:
+        found = []
+        for path in product_files():
+            name = str(path.relative_to(ROOT))
+            if name.startswith(self.ALLOWED):
+                continue
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Attribute) and node.attr in self.FORBIDDEN:
+                    found.append(f"{name}:{node.lineno} {node.attr}")
+        assert found == []
+
+    def test_piccolos_batch_is_not_used(self) -> None:
+        # It swallows exceptions (LESSONS D7).
+        assert [p for p in product_files() if re.search(r"\.batch\(", p.read_text("utf-8"))] == []
+
+
+class TestMigrations:
+    def test_file_names_start_with_their_module(self) -> None:
+        # Piccolo imports migrations by bare file name; two modules with the same one would collide (LESSONS D12).
+        names = [path.name for path in tracked(".sql")]
+        assert names
+        assert len(names) == len(set(names))
+        assert [name for name in names if not re.fullmatch(r"[a-z]+_\d{4}_[a-z0-9_]+\.sql", name)] == []
+
+
+class TestWorkspace:
+    def test_the_lock_names_the_public_index_only(self) -> None:
+        hosts = set(re.findall(r"https?://([^/\"]+)", (ROOT / "uv.lock").read_text("utf-8")))
+        assert hosts == {"pypi.org", "files.pythonhosted.org"}
+
+    def test_members_are_listed_without_a_glob_over_plugins(self) -> None:
+        # plugins/* would take plugins/connectors for a package (LESSONS T3).
+        members = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]["workspace"]["members"]
+        assert "plugins/*" not in members
+
+    @pytest.mark.parametrize("pattern", [r"/root/", r"/home/(?!operator)", r"\bTODO\b", r"\bFIXME\b"])
+    def test_no_file_names_a_machine_or_leaves_work_unnamed(self, pattern: str) -> None:
+        files = [p for p in tracked(".py", ".md", ".toml", ".sql", ".yml", ".json") if p != Path(__file__)]
+        assert [p.relative_to(ROOT) for p in files if re.search(pattern, p.read_text("utf-8"))] == []
