@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 from msgspec import inspect
 
@@ -116,9 +116,10 @@ def _struct_check(info: inspect.StructType, seen: dict[int, _Check | None]) -> _
     if key in seen:
         return seen[key]
     parts: list[tuple[str, str, _Check]] = []
+    cls = get_origin(info.cls) or info.cls
 
     def check(value: Any, path: str, errors: list[FieldError]) -> None:
-        if isinstance(value, info.cls):
+        if isinstance(value, cls):
             for attribute, name, inner in parts:
                 inner(getattr(value, attribute), f"{path}.{name}" if path else name, errors)
 

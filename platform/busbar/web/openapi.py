@@ -5,7 +5,7 @@ fields and `extra_json_schema`. Since requests are validated against the publish
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 import msgspec
 from litestar._openapi.schema_generation.schema import SchemaCreator
@@ -32,17 +32,14 @@ class StructSchemas(OpenAPISchemaPlugin):
             raise TypeError(f"{field_definition.annotation!r} is not a struct")
         # Registered first, filled afterwards: that is what lets a struct contain itself.
         schema = schema_creator.create_component_schema(field_definition, required=[], property_fields={})
-        properties: dict[str, Any] = {
-            field.encode_name: _field_schema(field, hint.type, schema_creator)
-            for field, hint in zip(info.fields, msgspec.structs.fields(field_definition.annotation), strict=True)
-        }
+        properties: dict[str, Any] = {field.encode_name: _field_schema(field, schema_creator) for field in info.fields}
         required = [field.encode_name for field in info.fields if field.required]
         if info.tag_field:
             properties[info.tag_field] = Schema(const=info.tag)
             required.append(info.tag_field)
         schema.properties = properties
         schema.required = sorted(required) or None
-        schema.description = _own_docstring(info.cls)
+        schema.description = _own_docstring(get_origin(field_definition.annotation) or field_definition.annotation)
         if info.forbid_unknown_fields:
             schema.additional_properties = False
         return schema
@@ -102,8 +99,8 @@ def _own_docstring(cls: type) -> str | None:
     return text.strip() if text and not text.startswith(f"{cls.__name__}(") else None
 
 
-def _field_schema(field: inspect.Field, hint: Any, creator: SchemaCreator) -> Schema | Reference:
-    schema = _schema(field.type, hint, creator)
+def _field_schema(field: inspect.Field, creator: SchemaCreator) -> Schema | Reference:
+    schema = _schema(field.type, creator)
     default = field.default
     if default is msgspec.NODEFAULT or default is None or not isinstance(schema, Schema):
         return schema
@@ -122,13 +119,13 @@ _STRINGS: Final[dict[type[inspect.Type], OpenAPIFormat | None]] = {
 }
 
 
-def _schema(info: inspect.Type, hint: Any, creator: SchemaCreator) -> Schema | Reference:
-    """The JSON Schema of one msgspec type; `hint` is the annotation it came from."""
+def _schema(info: inspect.Type, creator: SchemaCreator) -> Schema | Reference:
+    """The JSON Schema of one msgspec type."""
     if type(info) in _STRINGS:
         return Schema(type=OpenAPIType.STRING, format=_STRINGS[type(info)])
     match info:
         case inspect.Metadata():
-            return _with_metadata(_schema(info.type, hint, creator), info.extra_json_schema or {})
+            return _with_metadata(_schema(info.type, creator), info.extra_json_schema or {})
         case inspect.NoneType():
             return Schema(type=OpenAPIType.NULL)
         case inspect.BoolType():
@@ -150,15 +147,17 @@ def _schema(info: inspect.Type, hint: Any, creator: SchemaCreator) -> Schema | R
         case inspect.DictType():
             return _mapping(info, creator)
         case inspect.StructType():
-            return creator.for_field_definition(FieldDefinition.from_annotation(_struct_hint(info, hint)))
-        case inspect.AnyType() | inspect.RawType():
-            return Schema()
-    return creator.for_field_definition(FieldDefinition.from_annotation(hint))
-
-
-def _struct_hint(info: inspect.StructType, hint: Any) -> Any:
-    """The annotation of a struct; a generic one keeps its parameters where the hint shows them."""
-    return hint if getattr(hint, "__origin__", None) is info.cls else info.cls
+            return creator.for_field_definition(FieldDefinition.from_annotation(info.cls))
+        case inspect.TupleType():
+            return Schema(
+                type=OpenAPIType.ARRAY,
+                prefix_items=[_schema(each, creator) for each in info.item_types],
+                min_items=len(info.item_types),
+                max_items=len(info.item_types),
+            )
+    cls = getattr(info, "cls", None)
+    # Data classes, typed dictionaries and custom types are described by the framework; Any and Raw are anything.
+    return Schema() if cls is None else creator.for_field_definition(FieldDefinition.from_annotation(cls))
 
 
 def _number(info: inspect.IntType | inspect.FloatType) -> Schema:
@@ -180,7 +179,7 @@ def _number(info: inspect.IntType | inspect.FloatType) -> Schema:
 
 
 def _union(info: inspect.UnionType, creator: SchemaCreator) -> Schema | Reference:
-    members = [_schema(each, None, creator) for each in info.types]
+    members = [_schema(each, creator) for each in info.types]
     return members[0] if len(members) == 1 else Schema(any_of=members)
 
 
@@ -189,7 +188,7 @@ def _array(
 ) -> Schema:
     return Schema(
         type=OpenAPIType.ARRAY,
-        items=_schema(info.item_type, None, creator),
+        items=_schema(info.item_type, creator),
         min_items=info.min_length,
         max_items=info.max_length,
     )
@@ -198,7 +197,7 @@ def _array(
 def _mapping(info: inspect.DictType, creator: SchemaCreator) -> Schema:
     schema = Schema(
         type=OpenAPIType.OBJECT,
-        additional_properties=_schema(info.value_type, None, creator),
+        additional_properties=_schema(info.value_type, creator),
         min_properties=info.min_length,
         max_properties=info.max_length,
     )
@@ -206,7 +205,7 @@ def _mapping(info: inspect.DictType, creator: SchemaCreator) -> Schema:
         case inspect.StrType(pattern=None, min_length=None, max_length=None):
             return schema
         case _:
-            schema.property_names = _schema(info.key_type, None, creator)
+            schema.property_names = _schema(info.key_type, creator)
             return schema
 
 

@@ -43,6 +43,11 @@ class TestPublishedDocument:
         assert properties["cost"]["pattern"].startswith("^(?!")
         assert properties["location"]["anyOf"][0] == {"$ref": "#/components/schemas/Location"}
 
+    def test_describes_pages_by_their_items(self) -> None:
+        (page,) = [schema for name, schema in DOCUMENT["components"]["schemas"].items() if name.startswith("Page")]
+        assert page["description"] == "One page of a list."
+        assert page["properties"]["items"]["items"] == {"$ref": "#/components/schemas/NewAsset"}
+
     @pytest.mark.parametrize(("path", "method", "operation"), OPERATIONS)
     def test_names_each_error_that_an_operation_may_answer(self, path: str, method: str, operation) -> None:
         for status in (

@@ -2,7 +2,7 @@
 
 import enum
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 import pytest
@@ -47,6 +47,13 @@ class Outage(msgspec.Struct, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.title == "forbidden":
             raise ValueError("This title is not allowed")
+
+
+T = TypeVar("T")
+
+
+class Batch(msgspec.Struct, Generic[T]):
+    rows: tuple[T, ...]
 
 
 GOOD: dict[str, Any] = {"title": "Line 7", "kind": "line"}
@@ -165,6 +172,18 @@ class TestDecimals:
         if text.startswith("-0.000") or text == "-0":
             return
         assert decode_body(msgspec.json.encode(text), SignedQuantity) == value
+
+    @pytest.mark.parametrize("type_", [Batch[Money], list[Batch[Money]], Batch[Batch[Money]]])
+    def test_are_found_inside_generic_structs(self, type_: Any) -> None:
+        value: Any = {"rows": ["-1"]}
+        if type_ == list[Batch[Money]]:
+            value = [value]
+        elif type_ == Batch[Batch[Money]]:
+            value = {"rows": [value]}
+        with pytest.raises(InvalidPayload):
+            decode_body(msgspec.json.encode(value), type_)
+        good = msgspec.json.encode(value).replace(b"-1", b"1.5")
+        decode_body(good, type_)
 
 
 class TestTexts:
