@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from litestar import Litestar, get
-from litestar.testing import AsyncTestClient
 
 from busbar.auth.actor import Context, system_actor
 from busbar.auth.config import AuthSettings
@@ -107,9 +107,10 @@ def application(auth: Auth, *handlers: Any) -> Litestar:
 
 
 @asynccontextmanager
-async def running(auth: Auth, *handlers: Any) -> AsyncIterator[AsyncTestClient]:
-    """A client of such an application."""
-    async with AsyncTestClient(application(auth, *handlers), raise_server_exceptions=False) as client:
+async def running(auth: Auth, *handlers: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of such an application, in the loop of the test."""
+    transport = httpx.ASGITransport(application(auth, *handlers), client=("192.0.2.9", 4711))  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://busbar.test") as client:
         yield client
 
 
