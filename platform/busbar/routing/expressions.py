@@ -29,6 +29,7 @@ EVENT_VALUES_MAX = 10_000
 EVENT_DEPTH_MAX = 64
 
 _INT64 = range(-(2**63), 2**63)
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 class Scope:
@@ -209,7 +210,17 @@ def _plain_event(event: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         raise ExpressionError("The event is not a JSON object.")
     if encoded.count(b"{") + encoded.count(b"[") > EVENT_DEPTH_MAX and _depth(document) > EVENT_DEPTH_MAX:
         raise ExpressionError(f"The event is nested more than {EVENT_DEPTH_MAX} deep.")
+    if _LONG_NUMBER.search(encoded):
+        _refuse_long_numbers(document)
     return document, encoded
+
+
+def _refuse_long_numbers(document: Any) -> None:
+    """The engine would round them without a word."""
+    for container in _containers([document]):
+        for value in container.values() if isinstance(container, dict) else container:
+            if isinstance(value, int) and value not in _INT64:
+                raise ExpressionError(f"The event holds {value}, which does not fit into 64 bits; send it as a text.")
 
 
 def _timestamp(value: Any) -> datetime | None:

@@ -162,6 +162,43 @@ class TestHostileCorpus:
         with pytest.raises(ExpressionError, match="too large for the expression"):
             expression.evaluate(SCOPES["entries"])
 
+    @pytest.mark.parametrize(
+        ("at_the_limit", "beyond"),
+        [
+            ("(" * 16 + "1" + ")" * 16, "(" * 17 + "1" + ")" * 17),
+            ("[" * 10 + "true ? 1 : 2" + "]" * 10, "[" * 16 + "true ? 1 : 2" + "]" * 16),
+            ("1" + " + 1" * 16, "1" + " + 1" * 17),
+            ("1" + " - 1" * 149, "1" + " - 1" * 150),
+            ("'" + "a" * 1_998 + "'", "'" + "a" * 1_999 + "'"),
+            ("data.v.filter(i, true)" + ".filter(i, true)" * 3, "data.v.filter(i, true)" + ".filter(i, true)" * 4),
+            ("||".join(["data.s.matches('b')"] * 2), "||".join(["data.s.matches('b')"] * 3)),
+            ("data.s.matches('[a-z]{20}[0-9]{1,20}')", "data.s.matches('[a-z]{20}[0-9]{1,21}')"),
+            ("data.s.matches('(a)[b]{2}')", "data.s.matches('(a){2}')"),
+            ("data.s.matches('" + "a" * 100 + "')", "data.s.matches('" + "a" * 101 + "')"),
+        ],
+    )
+    def test_every_limit_takes_its_last_value_and_refuses_the_next(self, at_the_limit: str, beyond: str) -> None:
+        compile_expression(at_the_limit)
+        with pytest.raises(ExpressionError):
+            compile_expression(beyond)
+
+    @pytest.mark.parametrize(
+        ("source", "event"),
+        [
+            ("[" + ",".join(["data.v"] * 8) + "]", "numbers"),
+            ("data.v" + " + data.v" * 8, "lists"),
+            ("data.v.filter(row, row.i == 0).filter(row, true).filter(row, true)", "rows and text"),
+            ("data.v.filter(row, true)", "entries"),
+            ("data.v.all(row, size(row.s) < size(data.s))", "rows and text"),
+            ("||".join(["size(data.v) == 0"] * 8), "numbers"),
+        ],
+    )
+    def test_costly_work_is_refused_on_a_large_event_and_done_on_a_usual_one(self, source: str, event: str) -> None:
+        expression = compile_expression(source)
+        expression.evaluate(Scope(event_with(v=[{"i": 0, "s": "x"}] * 3, s="yy")))
+        with pytest.raises(ExpressionError, match="too large for the expression"):
+            expression.evaluate(SCOPES[event])
+
     @pytest.mark.parametrize("source", ODD)
     def test_odd_texts_end_in_a_value_or_a_sentence(self, source: str) -> None:
         run_everywhere(source)
