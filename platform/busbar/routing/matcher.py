@@ -24,7 +24,8 @@ from busbar.routing.rules import CompiledRule, RouteRule
 log = structlog.get_logger()
 
 _VERSIONS = """
-select r.route_id, r.version, r.state = 'published' as published, r.endpoint_id, coalesce(e.sites, '{}') as endpoint_sites
+select r.route_id, r.version, r.state = 'published' as published, r.endpoint_id,
+    coalesce(e.sites, '{}') as endpoint_sites
 from core.route r left join core.endpoint e using (endpoint_id)
 """
 _RULES = """
