@@ -6,7 +6,7 @@ Changing data: a command takes a `Context`, opens a `transaction()`, writes, cal
 tickets: an `Opening`. Delivering: a `Connector` raises `Retryable`, `Permanent`, `RateLimited` or `AuthExpired`.
 """
 
-from busbar.audit import record
+from busbar.audit import record, record_many
 from busbar.auth.actor import Actor, Context, system_actor
 from busbar.auth.permissions import Permission, RoleDefault
 from busbar.connectors.contract import (
@@ -15,6 +15,7 @@ from busbar.connectors.contract import (
     ConnectionReport,
     Connector,
     DeliveryClass,
+    DeliveryError,
     Endpoint,
     InboundMessage,
     Permanent,
@@ -24,7 +25,10 @@ from busbar.connectors.contract import (
     Retryable,
     RunningSimulator,
     Secret,
+    SecretBag,
 )
+from busbar.connectors.egress_url import EgressRefused
+from busbar.connectors.http import failure_of
 from busbar.db import DB, execute, fetch, fetchrow, fetchval, in_transaction, on_commit, spawn, transaction
 from busbar.db.engine import copy_rows
 from busbar.db.migrations import SchemaApp
@@ -45,6 +49,12 @@ from busbar.events.outbox import publish
 from busbar.events.registry import EventType
 from busbar.events.subscriptions import Subscription
 from busbar.hookspecs import DemoData, PluginInfo, hookimpl
+from busbar.imports.contract import ALL_OR_NOTHING, PARTIAL, Importer, ImportRun
+from busbar.imports.mapping import Mapping, RowConverter, convert_rows, suggest_mapping
+from busbar.imports.readers import UnreadableFile, format_of, open_source
+from busbar.imports.report import CellError, ImportReport, ReportBuilder
+from busbar.imports.threads import iterate_in_thread
+from busbar.imports.workbooks import WorkbookLimits, read_workbook
 from busbar.kit.clock import Clock, utc_now
 from busbar.kit.ids import uuid7
 from busbar.sites.directory import DIRECTORY as SITES
@@ -80,14 +90,17 @@ from busbar.web.text import (
 
 __all__ = [
     "ACCEPTED_SITE",
+    "ALL_OR_NOTHING",
     "ANY_VERSION",
     "AUTHENTICATED",
     "DB",
+    "PARTIAL",
     "SITES",
     "Actor",
     "Attempt",
     "AuthExpired",
     "BusbarError",
+    "CellError",
     "Clock",
     "Conflict",
     "ConnectionReport",
@@ -95,7 +108,9 @@ __all__ = [
     "Context",
     "CursorParameter",
     "DeliveryClass",
+    "DeliveryError",
     "DemoData",
+    "EgressRefused",
     "Endpoint",
     "EventType",
     "FieldError",
@@ -103,12 +118,16 @@ __all__ = [
     "Identifier",
     "IfMatch",
     "IfMatchHeader",
+    "ImportReport",
+    "ImportRun",
+    "Importer",
     "InboundMessage",
     "InvalidPayload",
     "Latitude",
     "LimitParameter",
     "LongText",
     "Longitude",
+    "Mapping",
     "Moment",
     "Name",
     "NewTicket",
@@ -124,13 +143,16 @@ __all__ = [
     "RateLimited",
     "Receipt",
     "RemoteChange",
+    "ReportBuilder",
     "Retryable",
     "RoleDefault",
+    "RowConverter",
     "RuleViolated",
     "RunningSimulator",
     "SchemaApp",
     "SearchParameter",
     "Secret",
+    "SecretBag",
     "ShortText",
     "Slug",
     "SortColumn",
@@ -142,31 +164,41 @@ __all__ = [
     "TicketCreated",
     "TicketUpdated",
     "Unavailable",
+    "UnreadableFile",
     "WholeNumber",
+    "WorkbookLimits",
     "advance_to",
     "assign",
     "cancel",
     "change_status",
+    "convert_rows",
     "copy_rows",
     "count_sql",
     "execute",
+    "failure_of",
     "fetch",
     "fetchrow",
     "fetchval",
+    "format_of",
     "hold",
     "hookimpl",
     "in_transaction",
+    "iterate_in_thread",
     "module_scope",
     "needs",
     "on_commit",
+    "open_source",
     "page_request",
     "parse_if_match",
     "publish",
+    "read_workbook",
     "record",
+    "record_many",
     "reopen",
     "resume",
     "set_priority",
     "spawn",
+    "suggest_mapping",
     "system_actor",
     "transaction",
     "utc_now",

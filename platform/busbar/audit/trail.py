@@ -1,6 +1,6 @@
 """Writes the trail: one entry for each act, in the transaction of the act itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -12,6 +12,11 @@ _APPEND = """
 insert into core.audit (at, actor_id, actor_name, action, object_kind, object_id, site_id, previous_status, new_status,
     comment, details, correlation_id)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::jsonb, $12)
+"""
+
+_APPEND_MANY = """
+insert into core.audit (at, actor_id, actor_name, action, object_kind, object_id, site_id, details, correlation_id)
+select $1, $2, $3, $4, $5, object_id, $7, $8::jsonb, $9 from unnest($6::text[]) object_id
 """
 
 
@@ -67,6 +72,30 @@ async def record(
         previous_status,
         new_status,
         comment,
+        None if details is None else msgspec.json.encode(details).decode(),
+        ctx.correlation_id,
+    )
+
+
+async def record_many(
+    ctx: ContextOfEntry,
+    *,
+    action: str,
+    object_kind: str,
+    object_ids: Sequence[str],
+    site_id: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Add the same entry for each of many objects, in one statement; for bulk work, and otherwise like `record`."""
+    await execute(
+        _APPEND_MANY,
+        ctx.clock(),
+        ctx.actor.user_id,
+        ctx.actor.username,
+        action,
+        object_kind,
+        list(object_ids),
+        site_id,
         None if details is None else msgspec.json.encode(details).decode(),
         ctx.correlation_id,
     )

@@ -86,13 +86,7 @@ def open_source(
     size = path.stat().st_size
     if size > limits.file_bytes_max:
         raise UnreadableFile(f"The file has {size:,} bytes; at most {limits.file_bytes_max:,} are read.")
-    with path.open("rb") as file:
-        head = file.read(8)
-    format_: Format = "csv"
-    if head.startswith(_ZIP):
-        format_ = "xlsx"
-    elif head == _OLE:
-        format_ = "xls"
+    format_ = format_of(path)
     if format_ == "csv":
         _check_choices(encoding, delimiter)
         encoding = encoding or _encoding_of(path)
@@ -108,6 +102,15 @@ def open_source(
     return Source(
         format=format_, encoding=encoding, delimiter=delimiter, columns=columns, rows=_fit(raw, columns, limits)
     )
+
+
+def format_of(path: Path) -> Format:
+    """Tell by the first bytes what a file is; what is no workbook is taken for CSV."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head.startswith(_ZIP):
+        return "xlsx"
+    return "xls" if head == _OLE else "csv"
 
 
 def _header(row: SourceRow | None, limits: Limits) -> tuple[str, ...]:

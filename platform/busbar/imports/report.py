@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -43,6 +43,9 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     """At most `ERRORS_LISTED_MAX`, in the order of discovery; a row with several bad fields has one for each."""
     errors_total: int = 0
     """How many there are, listed or not."""
+    outcomes: dict[str, int] = {}
+    """What became of the accepted rows: `created`, `updated`, `unchanged`; with a bad row in an import of all or
+    nothing, `withheld`."""
 
     def to_csv(self) -> str:
         """The listed errors as a CSV file (RFC 4180), with a last line that says how many are not listed.
@@ -71,6 +74,16 @@ class ReportBuilder:
         self._errors_total = 0
 
     @property
+    def rows_read(self) -> int:
+        """So many rows were counted so far."""
+        return self._accepted + self._rejected
+
+    @property
+    def rows_accepted(self) -> int:
+        """So many of them are good, for all that is known so far."""
+        return self._accepted
+
+    @property
     def rows_rejected(self) -> int:
         """So many rows were rejected so far; with mode `all_or_nothing`, any is one too many."""
         return self._rejected
@@ -96,14 +109,15 @@ class ReportBuilder:
         self.reject(line, errors)
         self._accepted -= 1
 
-    def report(self) -> ImportReport:
-        """Return what was counted so far."""
+    def report(self, outcomes: Mapping[str, int] | None = None) -> ImportReport:
+        """Return what was counted so far; `outcomes` says what became of the accepted rows."""
         return ImportReport(
             rows_read=self._accepted + self._rejected,
             rows_accepted=self._accepted,
             rows_rejected=self._rejected,
             errors=tuple(self._errors),
             errors_total=self._errors_total,
+            outcomes=dict(outcomes or {}),
         )
 
 

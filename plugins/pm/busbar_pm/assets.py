@@ -47,7 +47,7 @@ class AssetFields(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FIELDS = AssetFields.__struct_fields__
-_TYPES = {
+COLUMN_TYPES = {
     "latitude": "float8",
     "longitude": "float8",
     "installation_date": "date",
@@ -59,7 +59,7 @@ _TYPES = {
 _INSERT = f"""
 insert into pm.asset (asset_id, site_id, created_at, updated_at, {", ".join(FIELDS)})
 select asset_id, $1, $2, $2, {", ".join(FIELDS)}
-from unnest($3::text[], {", ".join(f"${n}::{_TYPES.get(f, 'text')}[]" for n, f in enumerate(FIELDS, 4))})
+from unnest($3::text[], {", ".join(f"${n}::{COLUMN_TYPES.get(f, 'text')}[]" for n, f in enumerate(FIELDS, 4))})
     as a (asset_id, {", ".join(FIELDS)})
 """
 
@@ -108,7 +108,7 @@ async def insert_many(ctx: Context, site_id: str, assets: Sequence[tuple[str, As
         Conflict: an id is taken.
         InvalidPayload: a type or a parent is unknown.
     """
-    columns = [[_sql_value(getattr(fields, name)) for _, fields in assets] for name in FIELDS]
+    columns = [[sql_value(getattr(fields, name)) for _, fields in assets] for name in FIELDS]
     try:
         async with transaction():
             await execute(_INSERT, site_id, ctx.clock(), [asset_id for asset_id, _ in assets], *columns)
@@ -132,8 +132,8 @@ async def change(ctx: Context, asset_id: str, changes: dict[str, Any], *, expect
         asset = await lock(ctx, asset_id, expected=expected)
         if "parent_id" in changes:
             await _check_parent(asset_id, asset["site_id"], changes["parent_id"])
-        sets = [f"{name} = ${n}::{_TYPES.get(name, 'text')}" for n, name in enumerate(changes, start=3)]
-        values = [_sql_value(value) for value in changes.values()]
+        sets = [f"{name} = ${n}::{COLUMN_TYPES.get(name, 'text')}" for n, name in enumerate(changes, start=3)]
+        values = [sql_value(value) for value in changes.values()]
         try:
             await execute(
                 f"update pm.asset set {', '.join([*sets, 'updated_at = $2', 'version = version + 1'])} "
@@ -193,6 +193,11 @@ async def lock(ctx: Context, asset_id: str, *, expected: IfMatch = ANY_VERSION) 
     return row
 
 
+async def lock_hierarchy(site_id: str) -> None:
+    """Let moves in the hierarchy of a site take turns, or two of them could close a circle together."""
+    await execute("select pg_advisory_xact_lock(hashtextextended('pm.asset hierarchy ' || $1, 0))", site_id)
+
+
 _ABOVE = """
 with recursive above as (
     select asset_id, parent_id, site_id, 1 as depth from pm.asset where asset_id = $1
@@ -208,8 +213,7 @@ select asset_id, site_id, depth from above
 async def _check_parent(asset_id: str, site_id: str, parent_id: str | None) -> None:
     if parent_id is None:
         return
-    # Moves in one hierarchy take turns, or two of them could close a circle together.
-    await execute("select pg_advisory_xact_lock(hashtextextended('pm.asset hierarchy ' || $1, 0))", site_id)
+    await lock_hierarchy(site_id)
     above = await fetch(_ABOVE, parent_id, DEPTH_MAX)
     message = None
     if not above or above[0]["site_id"] != site_id:
@@ -224,5 +228,6 @@ async def _check_parent(asset_id: str, site_id: str, parent_id: str | None) -> N
         )
 
 
-def _sql_value(value: Any) -> Any:
+def sql_value(value: Any) -> Any:
+    """A field as asyncpg takes it."""
     return msgspec.json.encode(value).decode() if isinstance(value, dict) else value

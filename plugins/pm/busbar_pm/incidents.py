@@ -5,17 +5,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from busbar.sdk import (
     ACCEPTED_SITE,
     ANY_VERSION,
+    Conflict,
     Context,
     FieldError,
     IfMatch,
     InvalidPayload,
     NewTicket,
     NotFound,
+    OpenedTicket,
     Opening,
     RuleViolated,
     StoredEvent,
@@ -48,6 +51,8 @@ class NewIncident(msgspec.Struct, frozen=True, kw_only=True):
     """For an outage, by default all customers served through the asset; else 0."""
     source_ref: str | None = None
     """The report's own id where it came from; the same one is not taken twice at a site."""
+    restored_at: datetime | None = None
+    """For reports of the past: when it was over. An outage is then restored in one step."""
 
 
 class ReportedIncident(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +70,7 @@ class RestorationStep(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
 
 
+_CUSTOMERS = "coalesce(a.customers, case a.fault_type when 'outage' then asset.customers_served else 0 end)"
 _OPENING = Opening(
     module="pm",
     event_type="PM_TICKET_CREATED",
@@ -75,25 +81,32 @@ _OPENING = Opening(
         "started_at": "timestamptz",
         "customers": "int",
         "source_ref": "text",
+        "restored_at": "timestamptz",
     },
     join="join pm.asset on asset.asset_id = a.asset_id",
     where=ACCEPTED_SITE.format(site="asset.site_id", module="pm"),
     computed={
         "site_id": "asset.site_id",
-        "customers": "coalesce(a.customers, case a.fault_type when 'outage' then asset.customers_served else 0 end)",
-        "data": """a.data || jsonb_build_object('incident', a.data -> 'incident' || jsonb_build_object(
+        "customers": _CUSTOMERS,
+        "data": f"""a.data || jsonb_build_object('incident', a.data -> 'incident' || jsonb_build_object(
             'asset_name', asset.name, 'asset_type', asset.asset_type, 'latitude', asset.latitude,
-            'longitude', asset.longitude, 'customers_affected',
-            coalesce(a.customers, case a.fault_type when 'outage' then asset.customers_served else 0 end)))""",
+            'longitude', asset.longitude, 'customers_affected', {_CUSTOMERS}, 'customers_restored',
+            case when a.fault_type = 'outage' and a.restored_at is not null then {_CUSTOMERS} else 0 end))""",
     },
     own=[
         (
             "incident",
             """insert into pm.incident (incident_id, ticket_id, asset_id, fault_type, severity, description,
-                started_at, customers_affected, site_id, source_ref, created_at, updated_at)
-            select incident_id, ticket_id, asset_id, fault_type, priority, description, started_at, customers,
-                site_id, source_ref, $2, $2 from opened""",
-        )
+                started_at, restored_at, customers_affected, site_id, source_ref, created_at, updated_at)
+            select incident_id, ticket_id, asset_id, fault_type, priority, description, started_at, restored_at,
+                customers, site_id, source_ref, $2, $2 from opened""",
+        ),
+        (
+            "restoration_step",
+            """insert into pm.restoration_step (incident_id, step, restored_at, customers_restored)
+            select incident_id, 1, restored_at, customers from opened
+            where fault_type = 'outage' and restored_at is not null and customers > 0""",
+        ),
     ],
 )
 
@@ -103,18 +116,41 @@ async def report(ctx: Context, new: NewIncident) -> ReportedIncident:
 
     Raises:
         NotFound: there is no such asset at the actor's sites, or plant maintenance is not enabled there.
-        InvalidPayload: it begins in the future.
+        InvalidPayload: it begins or ends in the future, or ends before it begins.
         Conflict: the site has an incident with this `source_ref`.
         Unavailable: too many writes wait; nothing was written.
     """
     ctx.require("pm.write")
     now = ctx.clock()
     started_at = new.started_at or now
+    check_times(started_at, new.restored_at, now=now)
+    incident_id = uuid7()
+    try:
+        opened = await _open(ctx, new, incident_id, started_at)
+    except asyncpg.UniqueViolationError:
+        raise Conflict(f"There is an incident with the source reference {new.source_ref} already.") from None
+    if opened is None:
+        raise await _why_not(ctx, new.asset_id)
+    return ReportedIncident(incident_id=str(incident_id), ticket_id=opened.ticket_id)
+
+
+def check_times(started_at: datetime, restored_at: datetime | None, *, now: datetime) -> None:
+    """Refuse an incident that cannot have been seen yet.
+
+    Raises:
+        InvalidPayload: naming the field.
+    """
+    error = None
     if started_at > now + FUTURE_MAX:
         error = FieldError(field="started_at", message="lies in the future")
-        raise InvalidPayload("An incident cannot begin in the future.", errors=[error])
-    incident_id = uuid7()
-    opened = await _OPENING.open(
+    elif restored_at is not None and not started_at <= restored_at <= now + FUTURE_MAX:
+        error = FieldError(field="restored_at", message="lies before the start, or in the future")
+    if error is not None:
+        raise InvalidPayload(f"The incident's {error.field} {error.message}.", errors=[error])
+
+
+async def _open(ctx: Context, new: NewIncident, incident_id: UUID, started_at: datetime) -> OpenedTicket | None:
+    return await _OPENING.open(
         ctx,
         NewTicket(
             ticket_type="Incident",
@@ -131,13 +167,19 @@ async def report(ctx: Context, new: NewIncident) -> ReportedIncident:
                 "fault_type": new.fault_type,
                 "severity": new.severity,
                 "started_at": started_at,
+                "restored_at": new.restored_at,
             }
         },
-        values=(incident_id, new.asset_id, new.fault_type, started_at, new.customers_affected, new.source_ref),
+        values=(
+            incident_id,
+            new.asset_id,
+            new.fault_type,
+            started_at,
+            new.customers_affected,
+            new.source_ref,
+            new.restored_at,
+        ),
     )
-    if opened is None:
-        raise await _why_not(ctx, new.asset_id)
-    return ReportedIncident(incident_id=str(incident_id), ticket_id=opened.ticket_id)
 
 
 def _title(new: NewIncident) -> str:

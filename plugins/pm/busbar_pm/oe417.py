@@ -38,6 +38,8 @@ Severity = Literal["P1", "P2", "P3", "P4"]
 class IncidentRow(msgspec.Struct, frozen=True, kw_only=True):
     """One reported event."""
 
+    line: int
+    """Line (CSV) or row (sheet) where it begins, from 1, the header included."""
     event_id: str
     fault_type: FaultType
     severity: Severity
@@ -220,7 +222,7 @@ def _replay(items: Iterable[_Item]) -> Replay:
         if isinstance(record, BadField):
             rejected.append(RejectedRow(line=line, errors=(record,)))
             continue
-        reading = _Reading(record)
+        reading = _Reading(line, record)
         incident = reading.incident()
         if incident and incident.event_id in seen:
             reading.reject("event_id", incident.event_id, f"is the event of line {seen[incident.event_id]} again")
@@ -235,7 +237,8 @@ def _replay(items: Iterable[_Item]) -> Replay:
 class _Reading:
     """One row being read: collects what is wrong and what is missing."""
 
-    def __init__(self, record: _Record) -> None:
+    def __init__(self, line: int, record: _Record) -> None:
+        self.line = line
         self.record = record
         self.errors: list[BadField] = []
         self.remarks: list[str] = []
@@ -263,6 +266,7 @@ class _Reading:
         if self.errors or started is None or fault_type is None:
             return None
         return IncidentRow(
+            line=self.line,
             event_id=event_id,
             fault_type=fault_type,
             severity=severity(fault_type, customers=int(customers or 0), demand_loss_mw=demand_loss_mw or Decimal()),

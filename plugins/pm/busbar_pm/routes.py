@@ -73,13 +73,13 @@ class AssetPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     asset_type: Slug | msgspec.UnsetType = msgspec.UNSET
     name: Name | msgspec.UnsetType = msgspec.UNSET
     location: ShortText | msgspec.UnsetType = msgspec.UNSET
-    latitude: Latitude | None | msgspec.UnsetType = msgspec.UNSET
-    longitude: Longitude | None | msgspec.UnsetType = msgspec.UNSET
-    installation_date: date | None | msgspec.UnsetType = msgspec.UNSET
+    latitude: Latitude | msgspec.UnsetType | None = msgspec.UNSET
+    longitude: Longitude | msgspec.UnsetType | None = msgspec.UNSET
+    installation_date: date | msgspec.UnsetType | None = msgspec.UNSET
     status: AssetStatus | msgspec.UnsetType = msgspec.UNSET
-    parent_id: Identifier | None | msgspec.UnsetType = msgspec.UNSET
+    parent_id: Identifier | msgspec.UnsetType | None = msgspec.UNSET
     customers_served: WholeNumber | msgspec.UnsetType = msgspec.UNSET
-    voltage_kv: Annotated[float, msgspec.Meta(ge=0, le=2000)] | None | msgspec.UnsetType = msgspec.UNSET
+    voltage_kv: Annotated[float, msgspec.Meta(ge=0, le=2000)] | msgspec.UnsetType | None = msgspec.UNSET
     attributes: (
         Annotated[dict[str, ShortText | int | float | bool | None], msgspec.Meta(max_length=50)] | msgspec.UnsetType
     ) = msgspec.UNSET

@@ -20,6 +20,7 @@ create index order_asset on pm.maintenance_order (asset_id);
 create index asset_history_asset on pm.asset_history (asset_id, at desc, id desc);
 
 insert into pm.asset_type (asset_type, title) values
+    ('network', 'Network'),
     ('substation', 'Substation'),
     ('transformer', 'Transformer'),
     ('feeder', 'Feeder'),
