@@ -22,6 +22,7 @@ from busbar.imports.routes import ROUTES as IMPORTS
 from busbar.routing.routes import ROUTES as ROUTING
 from busbar.runtime import Platform
 from busbar.sites.routes import ROUTES as SITES
+from busbar.tickets.commands import apply_remote_change
 from busbar.tickets.routes import ROUTES as TICKETS
 from busbar.web.asgi import Edge
 from busbar.web.idempotency import idempotency_middleware
@@ -81,6 +82,7 @@ def _state(platform: Platform) -> dict[str, Any]:
         "endpoints": platform.endpoints,
         "matcher": platform.routes,
         "settings": platform.settings,
+        "apply_change": apply_remote_change,
     }
 
 

@@ -80,6 +80,32 @@ async def advance_to(ctx: Context, ticket_id: str, *, target: str, comment: str 
         return steps + len(way)
 
 
+async def apply_remote_change(ctx: Context, ticket_id: str, *, status: str | None, comment: str | None) -> int:
+    """What a remote system's change means for the ticket: a walk to `status`, or a note; returns how many changes.
+
+    Raises:
+        NotFound: there is no such ticket at the actor's sites.
+        ForbiddenTransition: the status cannot be reached; nothing was written.
+    """
+    async with transaction():
+        steps = 0 if status is None else await advance_to(ctx, ticket_id, target=status, comment=comment)
+        if steps == 0 and comment is not None:
+            await note(ctx, ticket_id, comment=comment)
+            steps = 1
+    return steps
+
+
+async def note(ctx: Context, ticket_id: str, *, comment: str, expected: IfMatch = ANY_VERSION) -> int:
+    """Add a comment to a ticket's trail, and tell it; returns its new version.
+
+    Raises:
+        NotFound, StaleVersion: as with `change_status`.
+    """
+    async with transaction():
+        ticket = await _lock(ctx, ticket_id, expected=expected)
+        return await _write(ctx, ticket, action="note", comment=comment)
+
+
 async def assign(
     ctx: Context, ticket_id: str, *, assignee: str, comment: str | None = None, expected: IfMatch = ANY_VERSION
 ) -> int:

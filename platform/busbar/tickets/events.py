@@ -35,7 +35,7 @@ class TicketUpdated(msgspec.Struct, frozen=True, kw_only=True):
     on_hold: bool
     assignee: str | None
     action: str
-    """What was done: `move`, `hold`, `resume`, `cancel`, `reopen`, `assign`, `set_priority`."""
+    """What was done: `move`, `hold`, `resume`, `cancel`, `reopen`, `assign`, `set_priority`, `note`."""
     comment: str | None
     version: int
     sla_deadline: datetime

@@ -47,6 +47,12 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reason: Text
 
 
+class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A comment."""
+
+    comment: Text
+
+
 class Remark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What there is to say about it."""
 
@@ -170,6 +176,15 @@ async def reopen(
     return await _changed(ctx, ticket_id, commands.reopen(ctx, ticket_id, reason=data.reason, expected=expected))
 
 
+@post("/tickets/{ticket_id:str}/notes", opt=_WRITE, status_code=200)
+async def add_note(
+    ctx: Context, ticket_id: TicketId, data: Note, if_match: IfMatchHeader = None
+) -> Response[TicketView]:
+    """Add a comment to a ticket's trail."""
+    expected = parse_if_match(if_match, required=False)
+    return await _changed(ctx, ticket_id, commands.note(ctx, ticket_id, comment=data.comment, expected=expected))
+
+
 async def _changed(ctx: Context, ticket_id: str, command: Awaitable[int]) -> Response[TicketView]:
     await command
     ticket = await queries.get_ticket(ctx, ticket_id)
@@ -187,4 +202,5 @@ ROUTES = (
     resume,
     cancel,
     reopen,
+    add_note,
 )
