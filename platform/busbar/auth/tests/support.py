@@ -17,6 +17,7 @@ from busbar.auth.permissions import Permission, PermissionRegistry, RoleDefault
 from busbar.auth.service import Auth
 from busbar.kit.clock import Clock
 from busbar.web.access import ANYONE, AUTHENTICATED, SIGNED, needs
+from busbar.web.idempotency import idempotency_middleware
 from busbar.web.problems import EXCEPTION_HANDLERS
 from busbar.web.validation import StrictRequest
 
@@ -98,7 +99,7 @@ def application(auth: Auth, *handlers: Any) -> Litestar:
     """The guard and the given routes, put together as the platform does it."""
     return Litestar(
         route_handlers=[open_route, signed_route, mine, pm_read, forgotten, *handlers],
-        middleware=[access_middleware(auth)],
+        middleware=[access_middleware(auth), idempotency_middleware(auth.clock)],
         dependencies=auth_dependencies(auth),
         exception_handlers=EXCEPTION_HANDLERS,
         request_class=StrictRequest,

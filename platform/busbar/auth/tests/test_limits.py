@@ -63,7 +63,9 @@ class TestOneAccountFromOneSource:
             await limits.withdraw(await fail(limits, clock))
         assert not (await fail(limits, clock)).locked
 
-    async def test_attempts_at_the_same_time_are_counted_one_by_one(self, limits: LoginLimits, clock: ManualClock) -> None:
+    async def test_attempts_at_the_same_time_are_counted_one_by_one(
+        self, limits: LoginLimits, clock: ManualClock
+    ) -> None:
         attempts = await asyncio.gather(*(fail(limits, clock) for _ in range(20)))
         assert sum(not attempt.locked for attempt in attempts) == ACCOUNT_FAILURES_MAX
 
