@@ -83,12 +83,13 @@ class EndpointDesk:
         async with self._refreshing:
             rows = {row["endpoint_id"]: row for row in await fetch(_READ)}
             retired = [self._endpoints.pop(endpoint_id) for endpoint_id in self._endpoints.keys() - rows.keys()]
-            recovered = False
+            news = False
             for endpoint_id, row in rows.items():
-                recovered |= self._lane(endpoint_id).breaker.learn(row["breaker"])
+                news |= self._lane(endpoint_id).breaker.learn(row["breaker"])
                 known = self._endpoints.get(endpoint_id)
                 if known is not None and known.version == row["version"]:
                     continue
+                news = True
                 if known is not None:
                     retired.append(known)
                 self._endpoints[endpoint_id] = OpenEndpoint(
@@ -100,7 +101,7 @@ class EndpointDesk:
                 )
         for endpoint in retired:
             await endpoint.retire()
-        if recovered:
+        if news:
             # The worker of this process asked before the copy was new, and would only look again at its next poll.
             poke(Channel.DELIVERIES)
 

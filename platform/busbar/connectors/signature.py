@@ -55,6 +55,16 @@ def new_signing_secret() -> Secret:
     return Secret("whsec_" + base64.b64encode(os.urandom(32)).decode())
 
 
+def read_signing_secrets(value: Secret) -> tuple[Secret, ...]:
+    """The signing secrets in a stored value: one, or several with blanks between them while one is being changed.
+
+    Raises BadSigningSecret when there is none, there are too many, or one is malformed.
+    """
+    secrets = tuple(Secret(part) for part in value.reveal().split())
+    _keys(secrets)
+    return secrets
+
+
 def sign(*, secrets: Sequence[Secret], message_id: str, at: datetime, body: bytes) -> dict[str, str]:
     """The three headers for `body`, with one signature for each secret (several while a secret is being changed).
 
