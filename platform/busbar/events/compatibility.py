@@ -15,8 +15,6 @@ from busbar.errors import BusbarError
 from busbar.events.registry import EventRegistry, EventType
 
 _FILE_NAME: Final = re.compile(r"([A-Z][A-Z0-9_]*)\.v([1-9][0-9]*)\.json")
-_DESCRIBING: Final = frozenset({"title", "description", "examples", "$schema", "default"})
-"""Members of a schema that change nothing for a consumer."""
 
 
 class Incompatible(BusbarError):
@@ -38,7 +36,7 @@ def incompatibilities(registry: EventRegistry, published: Path) -> list[str]:
         elif declared.version == latest:
             sentences.extend(
                 f"{name}: {change}; raise its version to {latest + 1}."
-                for change in breaking_changes(stored[name, latest], declared.json_schema())
+                for change in breaking_changes(stored[name, latest], _schema_of(declared))
             )
     return sentences
 
@@ -51,7 +49,7 @@ def not_published(registry: EventRegistry, published: Path) -> list[str]:
         schema = stored.get((declared.name, declared.version))
         if schema is None:
             sentences.append(f"{_file_name(declared)} is not published yet.")
-        elif schema != declared.json_schema():
+        elif schema != _schema_of(declared):
             sentences.append(f"{_file_name(declared)} is not up to date.")
     return sentences
 
@@ -67,7 +65,7 @@ def publish_schemas(registry: EventRegistry, published: Path) -> list[Path]:
     stored = read_published(published)
     written = []
     for declared in registry:
-        schema = declared.json_schema()
+        schema = _schema_of(declared)
         if stored.get((declared.name, declared.version)) != schema:
             published.mkdir(parents=True, exist_ok=True)
             path = published / _file_name(declared)
@@ -87,75 +85,59 @@ def read_published(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 def breaking_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What of the former JSON Schema a consumer can no longer rely on, and what older events would not fulfil."""
-    return list(_compare(before, now, before, now, "the data", frozenset()))
+    return list(_Comparison(before, now).changes(before, now, ""))
 
 
-def _compare(
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    old_root: Mapping[str, Any],
-    new_root: Mapping[str, Any],
-    path: str,
-    seen: frozenset[tuple[str, str]],
-) -> Iterator[str]:
-    pair = (str(old.get("$ref")), str(new.get("$ref")))
-    if "$ref" in old or "$ref" in new:
-        if pair in seen:
+class _Comparison:
+    """Two schemas, walked side by side; each pair of shared definitions is looked at once."""
+
+    def __init__(self, old_root: Mapping[str, Any], new_root: Mapping[str, Any]) -> None:
+        self._old_root = old_root
+        self._new_root = new_root
+        self._seen: set[tuple[Any, Any]] = set()
+
+    def changes(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[str]:
+        """The sentences for one place of the schemas; `path` is empty at the root."""
+        if "$ref" in old or "$ref" in new:
+            pair = (old.get("$ref"), new.get("$ref"))
+            if pair in self._seen:
+                return
+            self._seen.add(pair)
+        old, new = _resolved(old, self._old_root), _resolved(new, self._new_root)
+        was, is_now = _kinds(old, self._old_root), _kinds(new, self._new_root)
+        if was != is_now:
+            yield f"{path or 'the data'} was {_words(was)} and would be {_words(is_now)}"
             return
-        seen |= {pair}
-    old, new = _resolved(old, old_root), _resolved(new, new_root)
-    old_kinds, new_kinds = _kinds(old), _kinds(new)
-    if old_kinds != new_kinds:
-        yield f"{path} was {_words(old_kinds)} and would be {_words(new_kinds)}"
-        return
-    yield from _compare_members(old, new, old_root, new_root, path, seen)
-    for part, words in (("items", "an item of"), ("additionalProperties", "a value of")):
-        was, is_now = old.get(part), new.get(part)
-        if isinstance(was, dict) and isinstance(is_now, dict):
-            yield from _compare(was, is_now, old_root, new_root, f"{words} {path}", seen)
-    yield from _compare_choices(old, new, old_root, new_root, path, seen)
+        yield from self._members(old, new, path)
+        for part, words in (("items", "an item of"), ("additionalProperties", "a value of")):
+            if isinstance(old.get(part), dict) and isinstance(new.get(part), dict):
+                yield from self.changes(old[part], new[part], f"{words} {path}")
+        yield from self._alternatives(old, new, path)
 
+    def _members(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[str]:
+        was, is_now = old.get("properties", {}), new.get("properties", {})
+        always_before, always_now = old.get("required", ()), new.get("required", ())
+        for name, schema in was.items():
+            field = f"{path}.{name}" if path else name
+            if name not in is_now:
+                yield f"the field {field} is gone"
+                continue
+            if name in always_before and name not in always_now:
+                yield f"the field {field} was always there and would be optional"
+            if name not in always_before and name in always_now:
+                yield f"the field {field} was optional and would be required, which older events do not fulfil"
+            yield from self.changes(schema, is_now[name], field)
+        for name in is_now:
+            if name not in was and name in always_now:
+                field = f"{path}.{name}" if path else name
+                yield f"the field {field} is new and required, which older events do not fulfil"
 
-def _compare_members(
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    old_root: Mapping[str, Any],
-    new_root: Mapping[str, Any],
-    path: str,
-    seen: frozenset[tuple[str, str]],
-) -> Iterator[str]:
-    was, is_now = old.get("properties", {}), new.get("properties", {})
-    for name, schema in was.items():
-        field = name if path == "the data" else f"{path}.{name}"
-        if name not in is_now:
-            yield f"the field {field} is gone"
-            continue
-        if name in old.get("required", ()) and name not in new.get("required", ()):
-            yield f"the field {field} was always there and would be optional"
-        if name not in old.get("required", ()) and name in new.get("required", ()):
-            yield f"the field {field} was optional and would be required, which older events do not fulfil"
-        yield from _compare(schema, is_now[name], old_root, new_root, field, seen)
-    for name in is_now:
-        if name not in was and name in new.get("required", ()):
-            field = name if path == "the data" else f"{path}.{name}"
-            yield f"the field {field} is new and required, which older events do not fulfil"
-
-
-def _compare_choices(
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    old_root: Mapping[str, Any],
-    new_root: Mapping[str, Any],
-    path: str,
-    seen: frozenset[tuple[str, str]],
-) -> Iterator[str]:
-    """Alternatives of the same kinds, one by one; objects are matched by their order."""
-    was = [_resolved(each, old_root) for each in old.get("anyOf", ())]
-    is_now = [_resolved(each, new_root) for each in new.get("anyOf", ())]
-    objects_before = [each for each in was if "properties" in each]
-    objects_now = [each for each in is_now if "properties" in each]
-    for one, other in zip(objects_before, objects_now, strict=False):
-        yield from _compare_members(one, other, old_root, new_root, path, seen)
+    def _alternatives(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[str]:
+        """The structs and arrays among alternatives of the same kinds, in their order."""
+        was = [each for each in old.get("anyOf", ()) if "$ref" in each or "items" in each]
+        is_now = [each for each in new.get("anyOf", ()) if "$ref" in each or "items" in each]
+        for one, other in zip(was, is_now, strict=False):
+            yield from self.changes(one, other, path)
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -168,12 +150,11 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     return _resolved(target, root)
 
 
-def _kinds(schema: Mapping[str, Any]) -> frozenset[str]:
+def _kinds(schema: Mapping[str, Any], root: Mapping[str, Any]) -> frozenset[str]:
     """The kinds of value that a schema allows, as far as a consumer must tell them apart."""
+    schema = _resolved(schema, root)
     if "anyOf" in schema:
-        return frozenset().union(*(_kinds(each) for each in schema["anyOf"]))
-    if "$ref" in schema:
-        return frozenset({"object"})
+        return frozenset[str]().union(*(_kinds(each, root) for each in schema["anyOf"]))
     if "enum" in schema:
         return frozenset(f"the value {value!r}" for value in schema["enum"])
     if "const" in schema:
@@ -182,6 +163,12 @@ def _kinds(schema: Mapping[str, Any]) -> frozenset[str]:
     names = [kinds] if isinstance(kinds, str) else kinds
     form = schema.get("format")
     return frozenset(f"{name} ({form})" if form and name == "string" else name for name in names)
+
+
+def _schema_of(declared: EventType) -> dict[str, Any]:
+    """The schema as it is after a way through a file: defaults that are tuples are lists there."""
+    schema: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(declared.json_schema()))
+    return schema
 
 
 def _words(kinds: frozenset[str]) -> str:
