@@ -27,11 +27,13 @@ class RouteRow(Table, tablename="route", schema="core", db=DB):
 
 
 class RouteVersion(Table, tablename="route_version", schema="core", db=DB):
-    """What a route said at one version."""
+    """What a route said at one version, and the act that made the version."""
 
     id = BigSerial(primary_key=True)
     route_id = Text(default=None, null=False)
     version = Integer(default=None, null=False)
+    action = Text(default=None, null=False)
+    state = Text(default=None, null=False)
     rule = JSONB(default=None, null=False)
     changed_by = Text(default=None, null=False)
     changed_at = Timestamptz(default=None, null=False)
