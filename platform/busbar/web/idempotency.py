@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from busbar.db import execute, fetchrow, fetchval, transaction
@@ -50,7 +51,7 @@ def idempotency_middleware(clock: Clock) -> Callable[[ASGIApp], ASGIApp]:
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def keyed(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http" or scope["method"] != "POST" or not takes_key(scope["route_handler"]):
+            if scope["type"] != ScopeType.HTTP or scope["method"] != "POST" or not takes_key(scope["route_handler"]):
                 await app(scope, receive, send)
                 return
             if (key := _key(scope)) is None:
@@ -115,7 +116,7 @@ async def _once(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send, *,
 
 
 async def _read(receive: Receive) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     while True:
         message: Any = await receive()
         if message["type"] != "http.request":

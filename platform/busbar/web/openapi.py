@@ -17,6 +17,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 from litestar.typing import FieldDefinition
 from msgspec import inspect
 
+from busbar.web.access import is_open
 from busbar.web.problems import PROBLEM_RESPONSES
 
 
@@ -56,6 +57,9 @@ class ProblemDocumentation(ReceiveRoutePlugin):
             return
         for handler in route.route_handlers:
             document_problems(handler)
+            if is_open(handler):
+                # An empty requirement: unlike the rest of the document, this takes no token.
+                handler.security = [{}]
             if handler.operation_class is Operation:
                 handler.operation_class = HonestOperation
         # Litestar makes a new route for each further handler of a path, and lets the first one answer OPTIONS.

@@ -7,13 +7,17 @@ from uuid import UUID, uuid4
 import httpx
 import jwt
 import pytest
+from litestar import Litestar
+from litestar.openapi.config import OpenAPIConfig
 
 from busbar.auth.first_start import ensure_admin
+from busbar.auth.guards import auth_dependencies
 from busbar.auth.routes import ROOT_ROUTES, ROUTES
 from busbar.auth.service import Auth
 from busbar.auth.tests.support import PASSWORD, ManualClock, running
 from busbar.db import execute, fetch, fetchrow, fetchval
 from busbar.web.access import ANYONE, declared, declared_access
+from busbar.web.openapi import ProblemDocumentation, StructSchemas
 
 NEW_USER = {
     "username": "Maria",
@@ -73,6 +77,17 @@ class TestDeclarations:
         access = {next(iter(handler.paths)): declared_access(handler) for handler in (*ROUTES, *ROOT_ROUTES)}
         assert None not in access.values()
         open_paths = {path for path, value in access.items() if value == declared(ANYONE)}
+        assert open_paths == {"/auth/login", "/auth/refresh", "/.well-known/jwks.json"}
+
+    async def test_the_document_says_which_take_no_token(self, auth: Auth) -> None:
+        app = Litestar(
+            [*ROUTES, *ROOT_ROUTES],
+            dependencies=auth_dependencies(auth),
+            plugins=[StructSchemas(), ProblemDocumentation()],
+            openapi_config=OpenAPIConfig(title="Busbar", version="0", security=[{"bearer": []}], create_examples=False),
+        )
+        paths = app.openapi_schema.to_schema()["paths"]
+        open_paths = {path for path, item in paths.items() for each in item.values() if each.get("security") == [{}]}
         assert open_paths == {"/auth/login", "/auth/refresh", "/.well-known/jwks.json"}
 
 
