@@ -1,4 +1,4 @@
-"""The routes of events behind a real server on a free port, with a reader of Server-Sent Events."""
+"""The routes of events behind a real server on a free port, a caller, and a reader of Server-Sent Events."""
 
 import asyncio
 import contextlib
@@ -134,3 +134,24 @@ async def browser() -> AsyncIterator[aiohttp.ClientSession]:
     """A client whose buffers take lines of any event."""
     async with aiohttp.ClientSession(read_bufsize=2**16, timeout=aiohttp.ClientTimeout(total=60)) as session:
         yield session
+
+
+class Api:
+    """A caller of the API."""
+
+    def __init__(self, base: str, session: aiohttp.ClientSession, signed: Signed) -> None:
+        self._base = base
+        self._session = session
+        self.signed = signed
+
+    async def get(self, path: str, *, status: int = 200) -> Any:
+        async with self._session.get(f"{self._base}/api/v1{path}") as answer:
+            body = await answer.json(content_type=None)
+            assert answer.status == status, body
+            return body
+
+    async def post(self, path: str, body: Any, *, status: int = 200) -> Any:
+        async with self._session.post(f"{self._base}/api/v1{path}", json=body) as answer:
+            answered = await answer.json(content_type=None)
+            assert answer.status == status, answered
+            return answered
