@@ -42,12 +42,12 @@ class Scope:
             ExpressionError: the event is larger, deeper or stranger than expressions may look at.
         """
         document, encoded = _plain_event(event)
-        self._values = encoded.count(b",") + encoded.count(b"{") + encoded.count(b"[") + 1
-        if self._values > EVENT_VALUES_MAX:
+        values = _values_in(encoded)
+        if values > EVENT_VALUES_MAX:
             raise ExpressionError(
-                f"The event holds about {self._values} values; expressions look at no more than {EVENT_VALUES_MAX}."
+                f"The event holds about {values} values; expressions look at no more than {EVENT_VALUES_MAX}."
             )
-        self.size = self._values + len(encoded) // 64
+        self.size = _size_of(encoded)
         """Values of the event, plus one for every 64 bytes: what `Shape.work` multiplies."""
         self._document = document
         self._longest: int | None = None
@@ -64,8 +64,13 @@ class Scope:
             self._longest = max(len(container) for container in _containers([self._document, self._data]))
         return self._longest
 
+    def widen(self, values: list[Any]) -> None:
+        """Count these values too before they are bound: an expression may have made them larger than the event."""
+        self.size = max(self.size, _size_of(msgspec.json.encode(values)))
+        self._longest = max(self.longest, *(len(container) for container in _containers(values)))
+
     def bind(self, **values: Any) -> None:
-        """Give expressions further names, such as `item`, for values taken from this event."""
+        """Give expressions further names, such as `item`, for values of the event or of `widen`."""
         for name, value in values.items():
             self._context.add_variable(name, value)
 
@@ -215,6 +220,15 @@ def _plain_event(event: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
     return document, encoded
 
 
+def _values_in(encoded: bytes) -> int:
+    """Upper bound of the values of a JSON document; commas inside texts are counted as well."""
+    return encoded.count(b",") + encoded.count(b"{") + encoded.count(b"[") + 1
+
+
+def _size_of(encoded: bytes) -> int:
+    return _values_in(encoded) + len(encoded) // 64
+
+
 def _refuse_long_numbers(document: Any) -> None:
     """The engine would round them without a word."""
     for container in _containers([document]):
@@ -237,7 +251,7 @@ def _timestamp(value: Any) -> datetime | None:
 
 def _containers(values: list[Any]) -> Iterator[dict[str, Any] | list[Any]]:
     pending = list(values)
-    yield pending[:1]
+    yield []
     while pending:
         value = pending.pop()
         if isinstance(value, dict):

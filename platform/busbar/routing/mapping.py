@@ -215,7 +215,7 @@ class _Run:
 
     def _entries(self, block: _Each, path: str) -> Iterator[Any]:
         items = self._evaluate(block.source, _join(path, "=for"))
-        if not isinstance(items, Sequence) or isinstance(items, str):
+        if not isinstance(items, list):
             if not self.errors:
                 self._fail(
                     _join(path, "=for"), "`=for` must give a list; an object or a single value cannot be walked."
@@ -223,6 +223,7 @@ class _Run:
             return
         if len(items) > ITEMS_MAX:
             raise _Stop(f"`{path}` has {len(items)} entries; at most {ITEMS_MAX} are taken.")
+        self.scope.widen(items)
         for index, item in enumerate(items):
             self.scope.bind(item=item, index=index)
             if block.condition is None or self._holds(block.condition, f"{path}[{index}].=if"):

@@ -195,6 +195,12 @@ class TestLimits:
         assert "takes more than 0.25 s" in found["mapping"]
         assert time.thread_time() - start_s < 2.0
 
+    def test_count_entries_that_the_mapping_made_larger_than_the_event(self) -> None:
+        body = "=item.exists(i, " + " || ".join(["i == -1"] * 12) + ")"
+        block = {"=for": "[data.v" + " + data.v" * 9 + "]", "=each": body}
+        assert "too large for the expression" in complaints(block, event_with(v=[0] * 1_500))["[0]"]
+        assert mapped(block, event_with(v=[0] * 10)) == [False]
+
 
 JSON = st.recursive(
     st.none()
