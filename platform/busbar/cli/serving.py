@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import structlog
 import uvicorn
@@ -12,7 +12,8 @@ import uvloop
 from busbar.app import create_app
 from busbar.cli.console import people
 from busbar.cli.session import operator, platform
-from busbar.connectors.simulators import start_simulators
+from busbar.cli.simulators import start_simulators
+from busbar.connectors.contract import RunningSimulator
 from busbar.observability.logs import configure_logging
 from busbar.runtime import Platform
 from busbar.settings import Settings, read_settings
@@ -53,12 +54,12 @@ def _begin() -> Settings:
 
 
 async def _up(settings: Settings) -> None:
-    async with platform(settings, work=True) as running, _simulators(running):
+    async with platform(settings, work=True) as running, _simulators(running) as simulators:
         if settings.demo:
             from busbar.cli.data import add_demo_data
 
             await add_demo_data(running)
-        await _listen(running, announce=True)
+        await _listen(running, announce=True, simulators=simulators)
 
 
 async def _serve(settings: Settings, *, work: bool) -> None:
@@ -74,19 +75,21 @@ async def _work(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _simulators(running: Platform) -> AsyncIterator[None]:
+async def _simulators(running: Platform) -> AsyncIterator[dict[str, RunningSimulator]]:
     if running.settings.mode != "development":
-        yield
+        yield {}
         return
-    simulators = await start_simulators(operator(), running.endpoints, running.settings)
+    simulators = await start_simulators(operator(), running)
     try:
-        yield
+        yield simulators
     finally:
-        for simulator in simulators:
+        for simulator in simulators.values():
             await simulator.stop()
 
 
-async def _listen(running: Platform, *, announce: bool) -> None:
+async def _listen(
+    running: Platform, *, announce: bool, simulators: Mapping[str, RunningSimulator] | None = None
+) -> None:
     settings = running.settings
     server = Server(
         uvicorn.Config(
@@ -113,7 +116,7 @@ async def _listen(running: Platform, *, announce: bool) -> None:
         while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn tells nobody)
             await asyncio.sleep(0.01)
         if announce and not serving.done():
-            _announce(running)
+            _announce(running, simulators or {})
         log.info("ready", port=settings.port)
         waiting = asyncio.ensure_future(stopping.wait())
         await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -125,7 +128,7 @@ async def _listen(running: Platform, *, announce: bool) -> None:
         log.info("stopped")
 
 
-def _announce(running: Platform) -> None:
+def _announce(running: Platform, simulators: Mapping[str, RunningSimulator]) -> None:
     settings = running.settings
     people.print(f"\n[bold green]Busbar is ready[/]  http://{settings.listen}:{settings.port}/openapi")
     if running.first_password is not None:
@@ -136,9 +139,11 @@ def _announce(running: Platform) -> None:
         people.print("  sign in as [bold]admin[/] with the password of BUSBAR_ADMIN_PASSWORD")
     else:
         people.print("  sign in as [bold]admin[/] with the password that the first start showed")
+    for kind, simulator in simulators.items():
+        people.print(f"  simulator of {kind}: {simulator.url}")
 
 
-def _on_signals(call) -> None:  # type: ignore[no-untyped-def]
+def _on_signals(call: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, call)

@@ -10,13 +10,13 @@ from busbar.routing import commands as routes
 from busbar.runtime import Platform
 
 
-async def start_simulators(ctx: Context, running: Platform) -> list[tuple[Connector, RunningSimulator]]:
+async def start_simulators(ctx: Context, running: Platform) -> dict[str, RunningSimulator]:
     """Start one for each connector that has one, on ports from BUSBAR_SIMULATOR_PORT on.
 
     Each keeps its effects in a file below BUSBAR_HOME, and so has its records back after a restart. The first time,
     an endpoint `<kind>-simulator` and a published route to it are made; what an operator makes of them later stays.
     """
-    started = []
+    started = {}
     port = running.settings.simulator_port
     for kind, connector in sorted(running.endpoints.connectors.items()):
         if connector.simulator is None:
@@ -26,7 +26,7 @@ async def start_simulators(ctx: Context, running: Platform) -> list[tuple[Connec
         simulator = await connector.simulator("127.0.0.1", port, folder / f"{kind}.jsonl")
         port += 2  # plain and TLS
         await _connect(ctx, running, connector, simulator)
-        started.append((connector, simulator))
+        started[kind] = simulator
     return started
 
 
@@ -35,7 +35,7 @@ async def _connect(ctx: Context, running: Platform, connector: Connector, simula
     settings = dict(simulator.endpoint_settings)
     secrets = {name: Secret(text) for name, text in simulator.endpoint_secrets.items()}
     inbound = f"http://127.0.0.1:{running.settings.port}/api/v1/inbound/{endpoint_id}"
-    simulator.tell(inbound, simulator.endpoint_secrets["webhook_secret"])
+    simulator.tell(inbound)
     if await fetchval("select exists(select from core.endpoint where endpoint_id = $1)", endpoint_id):
         changes = Changes(settings=settings, secrets=dict(secrets))
         await endpoints.change_endpoint(ctx, running.endpoints, endpoint_id, changes)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote, quote_plus
 
@@ -189,7 +190,14 @@ class RunningSimulator(Protocol):
     """A simulator that listens."""
 
     url: str
-    """Base address, for the endpoint's settings."""
+    """Base address, for people."""
+    endpoint_settings: Mapping[str, Any]
+    """The settings of an endpoint that reaches it."""
+    endpoint_secrets: Mapping[str, str]
+    """The secrets of such an endpoint, `webhook_secret` among them."""
+
+    def tell(self, address: str) -> None:
+        """Send a webhook, signed with `webhook_secret`, to this address when a simulated user changes something."""
 
     async def stop(self) -> None:
         """Close the listener and let go of everything."""
@@ -198,7 +206,7 @@ class RunningSimulator(Protocol):
 Deliver = Callable[[Endpoint, Attempt], Awaitable[Receipt]]
 TestConnection = Callable[[Endpoint], Awaitable[ConnectionReport]]
 Receive = Callable[[Endpoint, InboundMessage], Awaitable[tuple[RemoteChange, ...]]]
-StartSimulator = Callable[[str, int], Awaitable[RunningSimulator]]
+StartSimulator = Callable[[str, int, Path], Awaitable[RunningSimulator]]
 
 
 class Connector(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,7 +227,8 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     receive: Receive | None = None
     """Read a verified webhook; an empty tuple means there is nothing in it for Busbar."""
     simulator: StartSimulator | None = None
-    """Start a simulator of the remote on a host and port (0: any free one)."""
+    """Start a simulator of the remote on a host and port (0: any free one), with its effects in a file that it
+    restores itself from."""
     default_pattern: str
     """Event pattern that a new route to this connector starts with, such as `pm.*`."""
 
