@@ -1,6 +1,7 @@
 """Making, changing, publishing and switching off routes; each act makes a new version, and every version is kept."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from busbar.routing.rules import BadRule, CompiledRule
 from busbar.web.conditional import ANY_VERSION, IfMatch
 
 ROUTE_ID_CHARACTERS_MAX: Final = 40
+RESERVED: Final = frozenset({"dry-run"})
+"""Addresses under `/routes` that are no route."""
 
 _INSERT = """
 insert into core.route (route_id, name, sites, pattern, filter, mapping, endpoint_id, attempts_max, state, version,
@@ -60,6 +63,9 @@ async def create_route(ctx: Context, definition: RouteDefinition, *, route_id: s
     _require_sites(ctx, definition.sites)
     definition = _tidy(definition)
     route_id = route_id or _id_of(definition.name)
+    if route_id in RESERVED:
+        fault = FieldError(field="route_id", message=f"{route_id} is the address of something else; take another id.")
+        raise InvalidPayload("Not accepted: route_id.", errors=[fault])
     async with transaction():
         await _check(ctx, definition)
         try:
@@ -291,7 +297,8 @@ def _columns(definition: RouteDefinition) -> tuple[Any, ...]:
 
 
 def _id_of(name: str) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
     if not words or not words[0].isalpha():
         words = f"route-{words}"
     return words[:ROUTE_ID_CHARACTERS_MAX].strip("-")

@@ -93,15 +93,19 @@ ALTER TABLE core.idempotency ADD CONSTRAINT idempotency_unique UNIQUE (scope, ke
 CREATE TABLE core.import_job (
     import_id UUID PRIMARY KEY NOT NULL,
     importer TEXT NOT NULL,
-    site_id TEXT,
+    site_id TEXT NOT NULL,
+    file_name TEXT NOT NULL,
     mode TEXT NOT NULL,
     state TEXT NOT NULL,
     rows_read BIGINT NOT NULL DEFAULT 0,
     rows_accepted BIGINT NOT NULL DEFAULT 0,
     rows_rejected BIGINT NOT NULL DEFAULT 0,
     report JSONB,
+    failure TEXT,
     created_by TEXT NOT NULL,
+    correlation_id TEXT NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
+    heartbeat_at TIMESTAMPTZ NOT NULL,
     finished_at TIMESTAMPTZ);
 ALTER TABLE core.import_job ADD CONSTRAINT import_job_mode_known CHECK (mode in ('all_or_nothing', 'partial'));
 ALTER TABLE core.import_job ADD CONSTRAINT import_job_state_known CHECK (state in ('running', 'done', 'failed'));
@@ -160,6 +164,8 @@ CREATE TABLE core.route_version (
     id BIGSERIAL PRIMARY KEY NOT NULL,
     route_id TEXT NOT NULL,
     version INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    state TEXT NOT NULL,
     rule JSONB NOT NULL,
     changed_by TEXT NOT NULL,
     changed_at TIMESTAMPTZ NOT NULL);
