@@ -10,6 +10,7 @@ import msgspec
 from busbar.auth.actor import Context
 from busbar.imports.mapping import Mapping
 from busbar.imports.report import ImportReport
+from busbar.kit.ids import uuid7
 
 Mode = Literal["all_or_nothing", "partial"]
 ALL_OR_NOTHING: Final = "all_or_nothing"
@@ -20,7 +21,7 @@ class ImportRun(msgspec.Struct, frozen=True, kw_only=True):
     """One import, as the importer sees it."""
 
     ctx: Context
-    import_id: UUID
+    import_id: UUID = msgspec.field(default_factory=uuid7)
     path: Path
     """The file, or the folder where `Importer.folder` says so."""
     site_id: str

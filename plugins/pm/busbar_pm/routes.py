@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import Parameter, QueryParameter
 
 from busbar.sdk import (
     Context,
@@ -42,9 +42,9 @@ _READ = needs("pm.read")
 _WRITE = needs("pm.write")
 
 SiteFilter = Annotated[
-    str | None, Parameter(query="site", max_length=40, pattern="^[a-z][a-z0-9_-]*$", description="Only this site.")
+    str | None, QueryParameter(name="site", max_length=40, pattern="^[a-z][a-z0-9_-]*$", description="Only this site.")
 ]
-AssetFilter = Annotated[str | None, Parameter(query="asset_id", max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$")]
+AssetFilter = Annotated[str | None, QueryParameter(name="asset_id", max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$")]
 AssetId = Annotated[str, Parameter(max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
@@ -269,7 +269,7 @@ async def list_incidents(
     asset_id: AssetFilter = None,
     fault_type: FaultType | None = None,
     severity: Severity | None = None,
-    open_only: Annotated[bool, Parameter(query="open", description="Only those not yet restored.")] = False,
+    open_only: Annotated[bool, QueryParameter(name="open", description="Only those not yet restored.")] = False,
     limit: LimitParameter = 50,
     cursor: CursorParameter = None,
     sort: SortParameter = None,
