@@ -11,7 +11,6 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import Parameter
 
 from busbar.auth.actor import Actor, Context
-from busbar.auth.permissions import Permission
 from busbar.auth.tokens import Claims
 from busbar.events import dead_letters, deliveries, queries
 from busbar.events.asyncapi import asyncapi_document
@@ -24,13 +23,6 @@ from busbar.events.trace import Trace, trace
 from busbar.web.access import AUTHENTICATED, needs
 from busbar.web.pagination import CursorParameter, LimitParameter, Page
 from busbar.web.text import SINGLE_LINE, SLUG, Moment, Text
-
-PERMISSIONS: Final = (
-    Permission(name="events.read", title="Read events, their types and traces, and follow the stream"),
-    Permission(name="deliveries.read", title="See where events were delivered, and what failed"),
-    Permission(name="deliveries.replay", title="Send deliveries again, correct them, or give them up"),
-)
-"""What the routes here ask for."""
 
 EventTypes = Annotated[
     list[str] | None,

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from busbar.db import execute, fetch, fetchrow, fetchval, spawn
+from busbar.db import execute, fetch, fetchrow, fetchval, spawn, transaction
 from busbar.db.wakeup import Listener
 from busbar.events import ledger
 from busbar.events.ledger import Claimed, Outcome
@@ -80,6 +80,13 @@ class TestClaim:
         assert Counter(taken).most_common(1)[0][1] == 1
         assert len(taken) == 200
         assert await ledger.open_count() == 0
+
+    async def test_does_not_wait_for_what_another_worker_is_just_taking(self) -> None:
+        await deliveries_for("a", "b")
+        async with transaction():
+            assert subjects(await take(1, worker=1)) == ["a"]
+            async with asyncio.timeout(2):
+                assert subjects(await spawn(take(worker=2), name="other", pool="background")) == ["b"]
 
     async def test_keeps_the_order_of_each_key_with_many_workers(self) -> None:
         await deliveries_for(*(f"S-{n % 5}" for n in range(100)))
