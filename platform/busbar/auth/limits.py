@@ -51,7 +51,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoginLimits:
-    """Counts attempts in the database, so that all processes share the count."""
+    """Counts attempts in the database, so that all processes share the count.
+
+    With `lockout="alarm"` accounts are never locked and the limit over all is only logged, for whoever attacks must not
+    be able to keep the operators of a control room out; the limit of the attacker's own source stays.
+    """
 
     def __init__(self, *, lockout: Literal["lock", "alarm"]) -> None:
         self._lockout = lockout
@@ -74,8 +78,9 @@ class LoginLimits:
                 log.warning("login_source_limited", source=source)
                 raise _limited(row["source_first"] + SOURCE_WINDOW - now)
             if row["everywhere"] >= GLOBAL_FAILURES_MAX:
-                log.error("login_globally_limited", failures=row["everywhere"])
-                raise _limited(row["everywhere_first"] + GLOBAL_WINDOW - now)
+                log.error("login_globally_limited", failures=row["everywhere"], lockout=self._lockout)
+                if self._lockout == "lock":
+                    raise _limited(row["everywhere_first"] + GLOBAL_WINDOW - now)
             over = row["account"] >= ACCOUNT_FAILURES_MAX
             locked = over and self._lockout == "lock"
             if over:

@@ -40,9 +40,15 @@ _HOUSEKEEPING: Final = timedelta(hours=1)
 _USER: Final = """
 select user_id, username, password_hash, roles, sites, active from core.user_account
 """
+# Whatever touches a user's sessions locks the user first: requests take turns, and cannot wait for each other.
+_LOCK_USER_OF: Final = """
+select u.user_id, u.username, u.roles, u.sites, u.active
+from core.user_account u join core.refresh_token t on t.user_id = u.user_id where t.token_hash = $1 for update of u
+"""
+_LOCK_USER: Final = "select from core.user_account where user_id = $1 for update"
 _FIND: Final = """
 select token_hash, family, user_id, expires_at, family_expires_at, used_at, successor_seed, revoked_at
-from core.refresh_token where token_hash = $1 for update
+from core.refresh_token where token_hash = $1
 """
 _ADD: Final = """
 insert into core.refresh_token (token_hash, family, user_id, issued_at, expires_at, family_expires_at)
@@ -118,15 +124,19 @@ async def refresh(auth: Auth, ctx: Context, *, token: str) -> SignedIn:
 
 
 async def logout(ctx: Context, *, family: UUID) -> None:
-    """End a session, its access tokens included; ending it twice is harmless."""
+    """End a session of the actor, its access tokens included; ending it twice is harmless."""
     async with transaction():
+        await execute(_LOCK_USER, UUID(ctx.actor.user_id))
         if await execute(_END_FAMILY, family, ctx.clock()) != "UPDATE 0":
             await record(ctx, action="logout", object_kind="session", object_id=str(family))
     poke(Channel.CONFIG)
 
 
 async def end_sessions_of(user_id: UUID, *, now: datetime) -> int:
-    """End every session of a user, in the caller's transaction; returns how many. Poke CONFIG after the commit."""
+    """End every session of a user, in the caller's transaction, which has locked the user; returns how many.
+
+    Poke CONFIG after the commit.
+    """
     rows = await fetch(_END_FAMILIES, user_id, now)
     return len({row["family"] for row in rows})
 
@@ -159,15 +169,13 @@ async def _begin_session(
 
 
 async def _rotate(auth: Auth, ctx: Context, token: str, now: datetime) -> SignedIn | UUID | None:
-    """The successor; or the family that was ended because the token was used before; or None for a token of no worth.
-
-    The row's lock makes requests with the same token take turns.
-    """
+    """The successor; or the family that was ended because the token was used before; or None for a worthless token."""
+    user = await fetchrow(_LOCK_USER_OF, hash_token(token))
+    # Read anew, for the lock may have waited for a request that used the same token.
     row = await fetchrow(_FIND, hash_token(token))
-    if row is None or row["revoked_at"] is not None or row["family_expires_at"] <= now:
+    if user is None or row is None or not user["active"]:
         return None
-    user = await fetchrow(f"{_USER} where user_id = $1", row["user_id"])
-    if user is None or not user["active"]:
+    if row["revoked_at"] is not None or row["family_expires_at"] <= now:
         return None
     if row["used_at"] is not None:
         successor = await _successor_again(auth, token, row, now)

@@ -66,7 +66,8 @@ class TestDefaultRoles:
     async def test_missing_roles_are_created_with_their_permissions(self, database: str) -> None:
         await registry().store_defaults()
         rows = {row["role"]: row["permissions"] for row in await fetch("select role, permissions from core.role")}
-        assert rows == {"Admin": ["*"], "Engineer": ["pm.read", "pm.write"]}
+        assert rows == {role.role: sorted(role.permissions) for role in registry().roles}
+        assert (rows["Admin"], rows["Engineer"]) == (["*"], ["pm.read", "pm.write"])
 
     async def test_what_an_operator_took_away_is_not_given_back(self, database: str) -> None:
         await registry().store_defaults()

@@ -12,7 +12,7 @@ from busbar.auth.first_start import ensure_admin
 from busbar.auth.service import Auth
 from busbar.auth.tests.forgery import Forger, forgeries
 from busbar.auth.tests.support import PASSWORD, ManualClock, context, running
-from busbar.db import execute, stop_pool
+from busbar.db import execute, start_pool, stop_pool
 
 SOURCE = "192.0.2.7"
 
@@ -168,12 +168,18 @@ class TestTime:
 
 
 class TestWithoutADatabase:
-    async def test_a_known_user_is_served_for_a_moment_then_told_to_come_back(self, auth: Auth, maria: UUID) -> None:
+    async def test_a_known_user_is_served_for_a_moment_then_told_to_come_back(
+        self, auth: Auth, maria: UUID, database: str
+    ) -> None:
         token = await token_of(auth)
         async with running(auth) as client:
             assert (await ask(client, "/pm", token)).status_code == 200
             await stop_pool("requests")
+            try:
+                assert (await ask(client, "/pm", token)).status_code == 200
+                auth.directory._loaded_at_s -= 4.1
+                answer = await ask(client, "/pm", token)
+            finally:
+                await start_pool(database)
+            assert answer.status_code == 503 and int(answer.headers["Retry-After"]) >= 1
             assert (await ask(client, "/pm", token)).status_code == 200
-            auth.directory._loaded_at_s -= 4.1
-            answer = await ask(client, "/pm", token)
-        assert answer.status_code == 503 and int(answer.headers["Retry-After"]) >= 1

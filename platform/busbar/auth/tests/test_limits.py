@@ -116,6 +116,7 @@ class TestAllSources:
         await fail(limits, clock, source="198.51.100.1")
         with pytest.raises(TooManyRequests):
             await fail(limits, clock, source="198.51.100.2")
+        await fail(LoginLimits(lockout="alarm"), clock, source="198.51.100.2")
 
 
 def scope(client: str, *forwarded: str) -> Any:

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import argon2
+import asyncpg
+import msgspec
 import pytest
 
 from busbar.auth import commands, sessions
@@ -15,6 +17,7 @@ from busbar.auth.service import Auth
 from busbar.auth.sessions import SignedIn
 from busbar.auth.tests.support import PASSWORD, ManualClock, context
 from busbar.db import execute, fetch, fetchrow, fetchval, transaction
+from busbar.db.wakeup import Channel, Listener, signal
 from busbar.errors import BadToken
 
 SOURCE = "192.0.2.7"
@@ -184,6 +187,17 @@ class TestRefresh:
         assert await fetchval("select count(*) from core.refresh_token where used_at is null") == 1
         assert await accepted(auth, await sessions.refresh(auth, ctx, token=answers[0].refresh_token))
 
+    async def test_refreshes_retries_and_logouts_at_once_never_wait_for_each_other(
+        self, auth: Auth, ctx: Context, maria: UUID
+    ) -> None:
+        first = await sign_in(auth, ctx)
+        second = await sessions.refresh(auth, ctx, token=first.refresh_token)
+        actor, claims = await auth.authenticate(first.access_token.encode())
+        own = msgspec.structs.replace(ctx, actor=actor)
+        work = [sessions.refresh(auth, ctx, token=token.refresh_token) for token in (first, second) * 4]
+        answers = await asyncio.gather(*work, sessions.logout(own, family=UUID(claims.sid)), return_exceptions=True)
+        assert {type(answer) for answer in answers} <= {SignedIn, BadToken, type(None)}
+
     async def test_ends_after_half_an_hour_without_a_refresh(
         self, auth: Auth, ctx: Context, maria: UUID, clock: ManualClock
     ) -> None:
@@ -226,8 +240,8 @@ Ending = Callable[[Auth, Context, UUID, SignedIn], Awaitable[object]]
 
 
 async def _logout(auth: Auth, ctx: Context, user_id: UUID, signed_in: SignedIn) -> None:
-    _actor, claims = await auth.authenticate(signed_in.access_token.encode())
-    await sessions.logout(ctx, family=UUID(claims.sid))
+    actor, claims = await auth.authenticate(signed_in.access_token.encode())
+    await sessions.logout(msgspec.structs.replace(ctx, actor=actor), family=UUID(claims.sid))
 
 
 async def _deactivate(auth: Auth, ctx: Context, user_id: UUID, signed_in: SignedIn) -> None:
@@ -255,9 +269,9 @@ class TestTheEndOfASession:
 
     async def test_logging_out_twice_is_harmless(self, auth: Auth, ctx: Context, maria: UUID) -> None:
         signed_in = await sign_in(auth, ctx)
-        _actor, claims = await auth.authenticate(signed_in.access_token.encode())
-        await sessions.logout(ctx, family=UUID(claims.sid))
-        await sessions.logout(ctx, family=UUID(claims.sid))
+        actor, claims = await auth.authenticate(signed_in.access_token.encode())
+        await sessions.logout(msgspec.structs.replace(ctx, actor=actor), family=UUID(claims.sid))
+        await sessions.logout(msgspec.structs.replace(ctx, actor=actor), family=UUID(claims.sid))
         assert await fetchval("select count(*) from core.audit where action = 'logout'") == 1
 
     async def test_tokens_from_before_the_moment_sessions_became_void_are_refused(
@@ -282,6 +296,25 @@ class TestAnotherProcess:
         assert await accepted(auth, signed_in), "this process was told nothing yet"
         auth.directory._loaded_at_s -= 4.1
         assert not await accepted(auth, signed_in)
+
+    async def test_refuses_at_once_when_it_is_notified(
+        self, auth: Auth, ctx: Context, maria: UUID, database: str
+    ) -> None:
+        listener = Listener(database, worker=1)
+        await listener.start()
+        other = await asyncpg.connect(database)
+        try:
+            signed_in = await sign_in(auth, ctx)
+            assert await accepted(auth, signed_in)
+            with signal(Channel.CONFIG) as heard:
+                heard.clear()
+                await other.execute("update core.user_account set active = false where user_id = $1", maria)
+                await other.execute("select pg_notify('busbar_config', '')")
+                await asyncio.wait_for(heard.wait(), 5)
+            assert not await accepted(auth, signed_in)
+        finally:
+            await other.close()
+            await listener.stop()
 
     async def test_applies_a_changed_role_within_four_seconds(
         self, auth: Auth, ctx: Context, maria: UUID, clock: ManualClock
