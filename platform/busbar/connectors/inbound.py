@@ -12,6 +12,7 @@ from busbar.auth.actor import ALL_PERMISSIONS, ALL_SITES, Actor, Context
 from busbar.connectors.configuration import WEBHOOK_SECRET
 from busbar.connectors.contract import Connector, InboundMessage, Permanent, RemoteChange
 from busbar.connectors.desk import EndpointDesk
+from busbar.connectors.foreign_text import fit
 from busbar.connectors.http import failure_of
 from busbar.connectors.open_endpoint import OpenEndpoint
 from busbar.connectors.secrets import Secret
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 RECEIVE_S: Final = 10.0
 """Longest time of a connector's reading of one message."""
 CHANGES_MAX: Final = 1_000
+NAME_CHARACTERS_MAX: Final = 255
+COMMENT_CHARACTERS_MAX: Final = 10_000
 OUTCOME_CHARACTERS_MAX: Final = 2_000
 
 _TAKEN = """
@@ -135,7 +138,7 @@ async def _read(endpoint: OpenEndpoint, connector: Connector, message: InboundMe
     try:
         async with endpoint.in_use() as seen, asyncio.timeout(RECEIVE_S):
             changes = await connector.receive(seen, message)
-        return msgspec.convert(msgspec.to_builtins(changes), tuple[RemoteChange, ...])[:CHANGES_MAX]
+        read = msgspec.convert(msgspec.to_builtins(changes), tuple[RemoteChange, ...])
     except Exception as error:  # noqa: BLE001 - a connector is a stranger's code
         try:
             failure = failure_of(error)
@@ -147,6 +150,22 @@ async def _read(endpoint: OpenEndpoint, connector: Connector, message: InboundMe
         if isinstance(failure, Permanent):
             raise UnreadableMessage(detail) from None
         raise Unavailable(detail, retry_after_s=30) from None
+    if len(read) > CHANGES_MAX:
+        raise UnreadableMessage(f"The message holds {len(read)} changes; at most {CHANGES_MAX} are taken.")
+    return tuple(_fitted(change) for change in read)
+
+
+def _fitted(change: RemoteChange) -> RemoteChange:
+    def fitted(text: str | None, characters_max: int = NAME_CHARACTERS_MAX) -> str | None:
+        return None if text is None else fit(text, characters_max=characters_max)
+
+    return RemoteChange(
+        remote_id=fit(change.remote_id, characters_max=NAME_CHARACTERS_MAX),
+        ticket_id=fitted(change.ticket_id),
+        status=fitted(change.status),
+        comment=fitted(change.comment, COMMENT_CHARACTERS_MAX),
+        marker=fitted(change.marker),
+    )
 
 
 def _context(ctx: Context, endpoint: OpenEndpoint) -> Context:
@@ -171,7 +190,7 @@ async def _take(
             return Taken(outcome=await fetchval(_OUTCOME, endpoint_id, message_id))
         outcomes = [await _apply(ctx, apply_change, endpoint_id, change) for change in changes]
         outcome = "; ".join(outcomes) or "ignored: nothing in it is for Busbar"
-        outcome = outcome.replace("\x00", "")[:OUTCOME_CHARACTERS_MAX]
+        outcome = fit(outcome, characters_max=OUTCOME_CHARACTERS_MAX)
         await execute(
             "update core.inbound_message set outcome = $3 where endpoint_id = $1 and message_id = $2",
             endpoint_id,

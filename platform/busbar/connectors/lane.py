@@ -28,6 +28,7 @@ from busbar.connectors.contract import (
     Receipt,
     Retryable,
 )
+from busbar.connectors.foreign_text import fit
 from busbar.connectors.http import RETRY_AFTER_S_MAX, failure_of
 from busbar.connectors.open_endpoint import CONNECTIONS_MAX, OpenEndpoint
 from busbar.connectors.references import Reference, References, Standing
@@ -130,7 +131,7 @@ class EndpointLane:
         attempt = await _attempt_of(held, standing)
         result = await _deliver(endpoint, endpoint.connector, attempt)
         if isinstance(result, DeliveryError):
-            return await self._failed(held, result, admission, detail=_line(endpoint.secrets.redacted(result.detail)))
+            return await self._failed(held, result, admission, detail=_shown(endpoint, result.detail))
         return await self._delivered(held, result, standing, admission, endpoint=endpoint, first=attempt.first)
 
     async def _delivered(
@@ -143,7 +144,7 @@ class EndpointLane:
         endpoint: OpenEndpoint,
         first: bool,
     ) -> Outcome:
-        remote_id = _line(receipt.remote_id, characters_max=REMOTE_ID_CHARACTERS_MAX)
+        remote_id = fit(receipt.remote_id, characters_max=REMOTE_ID_CHARACTERS_MAX)
         # Before the ledger: after a crash in between, the next attempt finds the record, and writes the same again.
         if (remote_id, receipt.marker or standing.marker) != (standing.remote_id, standing.marker):
             await self._desk.references.store(
@@ -151,11 +152,13 @@ class EndpointLane:
                     endpoint_id=self._endpoint_id,
                     subject=held.event.subject,
                     remote_id=remote_id,
-                    marker=None if receipt.marker is None else _line(receipt.marker),
+                    marker=None
+                    if receipt.marker is None
+                    else fit(receipt.marker, characters_max=REMOTE_ID_CHARACTERS_MAX),
                 )
             )
         await self.breaker.succeeded(generation=admission.generation)
-        detail = None if receipt.detail is None else _line(endpoint.secrets.redacted(receipt.detail))
+        detail = None if receipt.detail is None else _shown(endpoint, receipt.detail)
         assert endpoint.connector is not None
         if endpoint.connector.delivery_class is DeliveryClass.C and not first:
             # The flag of class C: somebody has to look at the remote, for we cannot.
@@ -229,7 +232,5 @@ def _unused(detail: str) -> Outcome:
     return Outcome(state="pending", detail=detail, charge=False)
 
 
-def _line(text: str, *, characters_max: int = DETAIL_CHARACTERS_MAX) -> str:
-    """What PostgreSQL stores and a table shows: no NUL, no lone surrogate, of bounded length."""
-    clean = text.encode("utf-8", "replace").decode().replace("\x00", "")
-    return clean if len(clean) <= characters_max else clean[: characters_max - 1] + "…"
+def _shown(endpoint: OpenEndpoint, detail: str) -> str:
+    return fit(endpoint.secrets.redacted(detail), characters_max=DETAIL_CHARACTERS_MAX)

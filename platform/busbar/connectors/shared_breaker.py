@@ -100,14 +100,10 @@ async def change_breaker(endpoint_id: str, step: Callable[[BreakerState], Breake
         if after.generation != before.generation:
             if after.phase == "closed":
                 await execute(_DUE_NOW, endpoint_id)
-            log.info(
-                "breaker",
-                endpoint=endpoint_id,
-                phase=after.phase,
-                reason=after.reason,
-                until=None if after.until is None else after.until.isoformat(),
-            )
             on_commit(_tell)
+    if after.phase != before.phase:
+        until = None if after.until is None else after.until.isoformat()
+        log.info("breaker", endpoint=endpoint_id, phase=after.phase, reason=after.reason, until=until)
     return after
 
 

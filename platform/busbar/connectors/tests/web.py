@@ -26,6 +26,8 @@ from busbar.web.problems import EXCEPTION_HANDLERS
 from busbar.web.validation import StrictRequest
 
 PASSWORD = "correct horse battery"
+BOX = TestBox()
+"""One for all: several applications of a test share a database."""
 
 
 @asynccontextmanager
@@ -33,7 +35,7 @@ async def serving(desk: EndpointDesk, *, apply_change: ApplyChange = apply_remot
     """The application on a database with the core's roles, for the time of the block."""
     registry = PermissionRegistry()
     registry.declare((), [RoleDefault(role="Reader", title="Reader", permissions=("endpoints.read",))])
-    auth = Auth(AuthSettings(), box=TestBox(), registry=registry, clock=utc_now)
+    auth = Auth(AuthSettings(), box=BOX, registry=registry, clock=utc_now)
     await auth.start()
     app = Litestar(
         route_handlers=list(ROUTES),
