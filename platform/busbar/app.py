@@ -81,6 +81,7 @@ def _state(platform: Platform) -> dict[str, Any]:
         "modules": platform.catalog.modules,
         "endpoints": platform.endpoints,
         "matcher": platform.routes,
+        "stream": platform.stream,
         "settings": platform.settings,
         "apply_change": apply_remote_change,
     }

@@ -22,8 +22,10 @@ from busbar.connectors.secrets import KeyRing, KeyRingBox, load_key_ring
 from busbar.db import DB, fetchval, open_pools, spawn
 from busbar.db.wakeup import Channel, Listener, signal, wait_for
 from busbar.errors import BusbarError
+from busbar.events.metrics import register_ledger_metrics
 from busbar.events.registry import REGISTRY
 from busbar.events.relay import Relay
+from busbar.events.stream import EventStream
 from busbar.events.subscriptions import HandlerMatcher
 from busbar.host.catalog import Catalog
 from busbar.host.loader import Plugin, PluginRefused
@@ -52,6 +54,7 @@ class Platform:
     auth: Auth
     endpoints: EndpointDesk
     routes: RouteMatcher
+    stream: EventStream
     health: Health
     clock: Clock
     first_password: str | None
@@ -105,6 +108,9 @@ async def run_platform(
             await refresh()
         await _keep(stack, _refresh_on_change(refreshers), "configuration")
         await _keep(stack, LoopLag().run(), "loop-lag")
+        stream = EventStream()
+        await _keep(stack, stream.run(), "event-stream")
+        register_ledger_metrics()
         if work:
             await _start_work(stack, settings, catalog, endpoints, routes, number=number, clock=clock)
         log.info("running", worker=number, plugins=[plugin.name for plugin in catalog.working])
@@ -115,6 +121,7 @@ async def run_platform(
             auth=auth,
             endpoints=endpoints,
             routes=routes,
+            stream=stream,
             health=health,
             clock=clock,
             first_password=first_password,

@@ -122,6 +122,8 @@ async def _listen(
         await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             await asyncio.sleep(settings.drain_s)
+        # The server waits for open answers, and event streams would not end by themselves.
+        running.stream.stop()
         server.should_exit = True
         await serving
     finally:
