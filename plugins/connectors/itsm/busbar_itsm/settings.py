@@ -31,15 +31,21 @@ class ItsmSettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     auth: Literal["basic", "oauth"] = "basic"
-    client_id: Annotated[
-        str | None, msgspec.Meta(max_length=200, description="Of the OAuth application; for OAuth only")
-    ] = None
+    client_id: (
+        Annotated[
+            str, msgspec.Meta(min_length=1, max_length=200, description="Of the OAuth application; only for OAuth")
+        ]
+        | None
+    ) = None
     table: Annotated[
         str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,79}$", description="incident, or a table with its states")
     ] = "incident"
-    ca_file: Annotated[
-        str | None, msgspec.Meta(max_length=500, description="PEM file of the utility's own certification authority")
-    ] = None
+    ca_file: (
+        Annotated[
+            str, msgspec.Meta(max_length=500, description="PEM file of the utility's own certification authority")
+        ]
+        | None
+    ) = None
     caller_id: SysId | None = None
     """The user in whose name incidents are opened (`caller_id`)."""
     assignment_group: SysId | None = None

@@ -76,6 +76,7 @@ class Simulator:
         self._clock = clock
         self._rate_limit: RateLimit | None = None
         self._closing = asyncio.Event()
+        self._webhook_secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
         self._runner = web.ServerRunner(web.Server(self.answer, access_log=None), shutdown_timeout=SHUTDOWN_TIMEOUT_S)
         self._restart_settings()
         self._new_records()
@@ -89,6 +90,20 @@ class Simulator:
     def rate_limit_rule(self) -> dict[str, int] | None:
         rule = self._rate_limit
         return None if rule is None else {"requests_max": rule.requests_max, "window_s": rule.window_s}
+
+    @property
+    def endpoint_settings(self) -> dict[str, str]:
+        """The settings of a client's endpoint that reaches this simulator."""
+        return {"base_url": self.url, "username": self.credentials.username}
+
+    @property
+    def endpoint_secrets(self) -> dict[str, str]:
+        """The secrets of such an endpoint."""
+        return {"password": self.credentials.password, "webhook_secret": self._webhook_secret}
+
+    def tell(self, address: str) -> None:
+        """Send what simulated users change to `address`, signed with the endpoint's `webhook_secret`."""
+        self.set_webhook(address, self._webhook_secret)
 
     def incidents(self, correlation_id: str | None = None) -> list[Row]:
         """All incidents, or those with a correlation_id, in the order of creation."""
@@ -297,9 +312,12 @@ async def run_simulator(
         await simulator.stop()
 
 
-async def start_simulator(host: str, port: int) -> Simulator:
-    """Start a simulator on a host and port (0: any free one), with made-up credentials; the caller stops it."""
-    simulator = Simulator(Options(host=host, port=port))
+async def start_simulator(host: str, port: int, state_file: Path | None = None) -> Simulator:
+    """Start a simulator on a host and port (0: any free one), with made-up credentials; the caller stops it.
+
+    The TLS port is the one after `port`. Records are restored from `state_file`, and effects appended to it.
+    """
+    simulator = Simulator(Options(host=host, port=port, tls_port=port and port + 1, state_file=state_file))
     try:
         await simulator.start()
     except BaseException:
