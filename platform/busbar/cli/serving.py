@@ -100,6 +100,7 @@ async def _listen(
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=int(settings.stop_s),
             timeout_keep_alive=75,
         )

@@ -1,6 +1,8 @@
 """The running simulator: it listens on plain HTTP and TLS, and puts authentication and misbehaviour before the API."""
 
 import asyncio
+import base64
+import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +21,7 @@ from busbar_itsm.simulator.messages import ApiError, ApiRequest, ApiResponse, un
 from busbar_itsm.simulator.misbehaviour import Misbehaviour, Misbehaviours, RateLimit
 from busbar_itsm.simulator.records import Row
 from busbar_itsm.simulator.table_api import CHANGE, TableApi
-from busbar_itsm.simulator.webhook import RETRY_DELAYS_S, Webhook, WebhookSender
+from busbar_itsm.simulator.webhook import RETRY_DELAYS_S, SECRET_PREFIX, Webhook, WebhookSender
 
 TOKEN_PATH = "/oauth_token.do"  # noqa: S105 - a path, not a token
 SHUTDOWN_TIMEOUT_S = 1.0
