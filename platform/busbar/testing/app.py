@@ -1,74 +1,222 @@
-"""A whole platform in the test's own process, and HTTP clients that are signed in to it."""
+"""The whole platform inside the tests' own process: a real database, real HTTP, and a signed-in client for any role."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+import contextlib
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any
 
-import httpx
+import aiohttp
+import msgspec
+import pytest_asyncio
+import uvicorn
 
 from busbar.app import create_app
-from busbar.auth import commands as users
-from busbar.auth.actor import Context, system_actor
-from busbar.host.loader import Plugin
+from busbar.auth.actor import ALL_SITES
+from busbar.cli.serving import Server
+from busbar.db import fetchval, spawn
+from busbar.host.loader import Plugin, installed, load
 from busbar.kit.clock import Clock, utc_now
 from busbar.runtime import Platform, run_platform
 from busbar.schema.core import CORE
 from busbar.settings import Settings
-from busbar.testing.database import TestServer
+from busbar.testing.database import TestServer, all_connections_home
 
-PASSWORD: Final = "correct horse battery staple"
-"""Of every user of a test platform."""
+PASSWORD = "an orange transformer hums"
+"""Of every user that is made here."""
+SITES = ("a", "b")
+"""The sites that a running app has from the start, each with every module enabled."""
+STOP_S = 5
+QUIET_S_MAX = 10.0
 
 
-class Served:
-    """A running platform, spoken to over HTTP without a socket."""
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back."""
 
-    def __init__(self, platform: Platform, stack: AsyncExitStack) -> None:
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def body(self) -> Any:
+        """The decoded JSON; None when there is no content."""
+        return msgspec.json.decode(self.content) if self.content else None
+
+
+class Client:
+    """Somebody who calls the API; paths are below `/api/v1` unless they start with `//`, as in `//health/live`."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, *, token: str | None = None) -> None:
+        self._session = session
+        self._url = url
+        self.token = token
+
+    async def send(
+        self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> Answer:
+        """Send a request, with `body` as JSON; whatever the answer is, it is returned. `more` goes to aiohttp."""
+        sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        if body is not None:
+            more["data"] = msgspec.json.encode(body)
+            sent["Content-Type"] = "application/json"
+        sent.update(headers or {})
+        async with self._session.request(method, self.url(path), headers=sent, **more) as answer:
+            return Answer(status=answer.status, headers=answer.headers, content=await answer.read())
+
+    async def get(self, path: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Any:
+        """GET; the body, if the status is the expected one."""
+        return await self._expect("GET", path, None, status, headers)
+
+    async def post(
+        self, path: str, body: Any = None, *, status: int = 201, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """POST; the body, if the status is the expected one."""
+        return await self._expect("POST", path, body, status, headers)
+
+    async def patch(self, path: str, body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Any:
+        """PATCH; the body, if the status is the expected one."""
+        return await self._expect("PATCH", path, body, status, headers)
+
+    def url(self, path: str) -> str:
+        """The whole address of a path."""
+        return self._url + (path[1:] if path.startswith("//") else f"/api/v1{path}")
+
+    async def _expect(self, method: str, path: str, body: Any, status: int, headers: Mapping[str, str] | None) -> Any:
+        answer = await self.send(method, path, body, headers=headers)
+        text = answer.content.decode(errors="replace")
+        assert answer.status == status, f"{method} {path}: {answer.status}, not {status}: {text}"
+        return answer.body
+
+
+class RunningApp:
+    """A platform that serves HTTP, and its callers."""
+
+    def __init__(self, platform: Platform, url: str, session: aiohttp.ClientSession) -> None:
         self.platform = platform
-        self._stack = stack
-        self._transport = httpx.ASGITransport(create_app(platform))  # type: ignore[arg-type]
+        self.url = url
+        self.anonymous = Client(session, url)
+        self._session = session
+        self._clients: dict[tuple[str, ...], Client] = {}
 
-    async def add_user(self, username: str, *, roles: Sequence[str], sites: Sequence[str]) -> None:
-        """Make a user with the password PASSWORD."""
-        await users.create_user(
-            self.platform.auth,
-            Context(actor=system_actor("test"), correlation_id="test"),
-            username=username,
-            display_name=username.capitalize(),
-            password=PASSWORD,
-            roles=roles,
-            sites=sites,
-        )
+    async def sign_in(self, username: str, password: str = PASSWORD) -> Client:
+        """A client with a new token of this user."""
+        tokens = await self.anonymous.post("/auth/login", {"username": username, "password": password}, status=200)
+        return Client(self._session, self.url, token=tokens["access_token"])
 
-    async def client(self, username: str = "admin") -> httpx.AsyncClient:
-        """A client that is signed in, open until the platform stops."""
-        client = httpx.AsyncClient(transport=self._transport, base_url="http://busbar.test", timeout=30)
-        await self._stack.enter_async_context(client)
-        answer = await client.post("/api/v1/auth/login", json={"username": username, "password": PASSWORD})
-        assert answer.status_code == 200, answer.text
-        client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        return client
+    async def client(self, role: str = "Admin", *sites: str) -> Client:
+        """A client with this role, at these sites or else at all; the user is made when first asked for."""
+        key = (role, *sites)
+        if key not in self._clients:
+            name = "-".join((role.lower(), *sites))
+            if key == ("Admin",):
+                name = "admin"
+            else:
+                new = {"username": name, "display_name": name, "password": PASSWORD, "roles": [role]}
+                await (await self.client()).post("/users", new | {"sites": list(sites or (ALL_SITES,))})
+            self._clients[key] = await self.sign_in(name)
+        return self._clients[key]
+
+    async def roles(self) -> list[str]:
+        """The names of all roles."""
+        return [role["role"] for role in (await (await self.client()).get("/roles"))["items"]]
+
+    async def quiet(self) -> None:
+        """Wait until every event was handed on and no delivery is open that could go on by itself.
+
+        Raises:
+            AssertionError: they did not finish within `QUIET_S_MAX`.
+        """
+        waiting = -1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_S_MAX):
+                while waiting := await fetchval(_WAITING):  # noqa: ASYNC110 (the ledger tells the worker, not us)
+                    await asyncio.sleep(0.01)
+                return
+        raise AssertionError(f"{waiting} events and deliveries are still on their way after {QUIET_S_MAX} s")
 
 
-@asynccontextmanager
-async def serve(
-    server: TestServer, plugins: Sequence[Plugin], *, work: bool = False, clock: Clock = utc_now
-) -> AsyncIterator[Served]:
-    """A platform on a fresh database for the time of the block; with `work`, events are relayed and handled.
+_WAITING = """
+select (select count(*) from core.event where position is null)
+    + (select count(*) from core.delivery where state in ('pending', 'retrying', 'in_flight'))
+"""
 
-    Only one can run in a process at a time, and not beside the fixture `database`.
+
+@contextlib.asynccontextmanager
+async def running_app(
+    postgres: TestServer,
+    *,
+    plugins: Sequence[Plugin] | None = None,
+    dsn: str | None = None,
+    clock: Clock = utc_now,
+    **settings: Any,
+) -> AsyncIterator[RunningApp]:
+    """The whole platform for the time of the block, on a fresh database or that of `dsn`.
+
+    `plugins` are the installed ones unless others are given (`busbar.host.loader.load`); further arguments are fields
+    of `Settings`. At the end every database connection must have come home.
     """
-    apps = (CORE, *(plugin.schema for plugin in plugins if plugin.schema is not None))
-    name, dsn = await server.create_database(apps)
+    chosen = load(installed()) if plugins is None else plugins
+    name = None
+    if dsn is None:
+        schemas = [plugin.schema for plugin in chosen if plugin.schema is not None and plugin.fault is None]
+        name, dsn = await postgres.create_database((CORE,) if plugins is not None else (CORE, *schemas))
     try:
-        async with AsyncExitStack() as stack:
-            home = Path(stack.enter_context(TemporaryDirectory(prefix="busbar-home-")))
-            settings = Settings(home=home, admin_password=PASSWORD, strict=True)
-            platform = await stack.enter_async_context(
-                run_platform(settings, dsn=dsn, plugins=plugins, work=work, clock=clock)
-            )
-            yield Served(platform, stack)
+        with tempfile.TemporaryDirectory(prefix="busbar-test-home-") as home:
+            given = {"home": Path(home), "admin_password": PASSWORD, "stop_s": float(STOP_S), **settings}
+            async with run_platform(Settings(**given), dsn=dsn, plugins=chosen, clock=clock) as platform:
+                async with serving(platform) as url, aiohttp.ClientSession() as session:
+                    app = RunningApp(platform, url, session)
+                    await _make_sites(app)
+                    yield app
+                await all_connections_home()
     finally:
-        await server.drop_database(name)
+        if name is not None:
+            await postgres.drop_database(name)
+
+
+@contextlib.asynccontextmanager
+async def serving(platform: Platform) -> AsyncIterator[str]:
+    """Serve the platform on a free port of the loopback address; gives the address of its root."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
+        config = uvicorn.Config(
+            create_app(platform),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_S,
+        )
+        server = Server(config)
+        task = spawn(server.serve(sockets=[listening]), name="server")
+        try:
+            while not server.started and not task.done():  # noqa: ASYNC110 (uvicorn tells nobody)
+                await asyncio.sleep(0.005)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            platform.stream.stop()
+            server.should_exit = True
+            await task
+
+
+async def _make_sites(app: RunningApp) -> None:
+    admin = await app.client()
+    for site in SITES:
+        answer = await admin.send(
+            "POST", "/sites", {"site_id": site, "name": site.upper(), "modules": app.platform.catalog.modules}
+        )
+        # They are there already when a test starts a second platform on the same database.
+        assert answer.status in (201, 409), answer
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def app(postgres: TestServer) -> AsyncIterator[RunningApp]:
+    """The installed platform, shared by the tests of a module; the fixture `database` cannot be used beside it.
+
+    Not by those of a whole session: a process has one set of database pools, and other tests need them.
+    """
+    async with running_app(postgres) as running:
+        yield running

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from busbar.sdk import Context, SchemaApp
-from busbar.testing.app import Served, serve
+from busbar.testing.served import Served, serve
 from busbar.testing.database import TestServer
 from busbar.testing.plugins import add_site, context_of, load_plugin, schema_with
 from busbar_pm import plugin

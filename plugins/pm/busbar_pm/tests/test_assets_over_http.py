@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from busbar.sdk import uuid7
-from busbar.testing.app import Served
+from busbar.testing.served import Served
 
 LINE = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=80)
 ASSETS = st.fixed_dictionaries(
