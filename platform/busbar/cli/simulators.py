@@ -7,6 +7,7 @@ from busbar.connectors.contract import Connector, RunningSimulator
 from busbar.connectors.secrets import Secret
 from busbar.db import fetchval
 from busbar.routing import commands as routes
+from busbar.routing.definition import RouteDefinition
 from busbar.runtime import Platform
 
 
@@ -50,11 +51,10 @@ async def _connect(ctx: Context, running: Platform, connector: Connector, simula
         settings=settings,
         secrets=secrets,
     )
-    await routes.create_route(
-        ctx,
-        route_id=f"all-to-{endpoint_id}",
+    definition = RouteDefinition(
         name=f"{connector.default_pattern} to {connector.title}",
         pattern=(connector.default_pattern,),
         endpoint_id=endpoint_id,
     )
-    await routes.publish(ctx, f"all-to-{endpoint_id}")
+    route_id = await routes.create_route(ctx, definition, route_id=f"all-to-{endpoint_id}")
+    await routes.publish_route(ctx, route_id)
