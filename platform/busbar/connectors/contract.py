@@ -191,10 +191,14 @@ class RunningSimulator(Protocol):
 
     url: str
     """Base address, for people."""
-    endpoint_settings: Mapping[str, Any]
-    """The settings of an endpoint that reaches it."""
-    endpoint_secrets: Mapping[str, str]
-    """The secrets of such an endpoint, `webhook_secret` among them."""
+
+    @property
+    def endpoint_settings(self) -> Mapping[str, Any]:
+        """The settings of an endpoint that reaches it."""
+
+    @property
+    def endpoint_secrets(self) -> Mapping[str, str]:
+        """The secrets of such an endpoint, `webhook_secret` among them."""
 
     def tell(self, address: str) -> None:
         """Send a webhook, signed with `webhook_secret`, to this address when a simulated user changes something."""

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from busbar.sdk import DeliveryClass
+from busbar.sdk import DeliveryClass, Endpoint, Secret, SecretBag, utc_now
 from busbar_itsm import plugin
 from busbar_itsm.inbound import _Data
 from busbar_itsm.settings import SECRETS, ItsmSettings
@@ -37,13 +37,22 @@ class TestDeclaration:
         assert (connector.kind, connector.delivery_class) == ("itsm", DeliveryClass.B)
         assert (connector.default_pattern, connector.secrets) == ("PM_*", SECRETS)
 
-    async def test_its_simulator_starts_on_a_free_port(self) -> None:
+    async def test_its_simulator_says_how_it_is_reached(self, tmp_path: Path) -> None:
         [connector] = plugin.busbar_connectors()
         assert connector.simulator is not None
-        running = await connector.simulator("127.0.0.1", 0)
+        running = await connector.simulator("127.0.0.1", 0, tmp_path / "itsm.jsonl")
         try:
-            async with aiohttp.ClientSession() as session, session.get(f"{running.url}/_simulator/status") as answer:
-                assert answer.status == 200
+            async with aiohttp.ClientSession() as session:
+                endpoint = Endpoint(
+                    endpoint_id="itsm-simulator",
+                    name="Simulator",
+                    sites=(),
+                    settings=msgspec.convert(running.endpoint_settings, ItsmSettings),
+                    secrets=SecretBag({name: Secret(text) for name, text in running.endpoint_secrets.items()}),
+                    http=session,
+                    clock=utc_now,
+                )
+                assert (await connector.test_connection(endpoint)).ok
         finally:
             await running.stop()
 
