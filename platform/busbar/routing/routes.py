@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import Parameter, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from busbar.auth.actor import Context
@@ -29,7 +29,6 @@ _WRITE = needs("routes.write")
 
 RouteId = Annotated[str, Parameter(max_length=commands.ROUTE_ID_CHARACTERS_MAX, pattern=SLUG)]
 VersionNumber = Annotated[int, Parameter(ge=1, le=2**31 - 1)]
-_SLUG_QUERY = Parameter(max_length=40, pattern=SLUG)
 
 Sites = Annotated[tuple[Slug, ...], Meta(max_length=SITES_MAX)]
 Pattern = Annotated[
@@ -104,9 +103,9 @@ class DryRunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 @get("/routes", opt=_READ)
 async def list_routes(
     ctx: Context,
-    route_state: Annotated[State | None, Parameter(query="state")] = None,
-    endpoint: Annotated[str | None, _SLUG_QUERY] = None,
-    site: Annotated[str | None, _SLUG_QUERY] = None,
+    route_state: Annotated[State | None, QueryParameter(name="state")] = None,
+    endpoint: Annotated[str | None, QueryParameter(name="endpoint", max_length=40, pattern=SLUG)] = None,
+    site: Annotated[str | None, QueryParameter(name="site", max_length=40, pattern=SLUG)] = None,
     limit: LimitParameter = 50,
     cursor: CursorParameter = None,
     sort: SortParameter = None,
