@@ -45,9 +45,7 @@ async def add_site(site_id: str, *modules: str) -> None:
     await DIRECTORY.refresh()
 
 
-def context_of(
-    username: str, *, permissions: Sequence[str], sites: Sequence[str], clock: Clock = utc_now
-) -> Context:
+def context_of(username: str, *, permissions: Sequence[str], sites: Sequence[str], clock: Clock = utc_now) -> Context:
     """A context in which somebody with these permissions acts at these sites."""
     return Context(
         actor=Actor(

@@ -130,6 +130,8 @@ async def change(ctx: Context, asset_id: str, changes: dict[str, Any], *, expect
     """
     async with transaction():
         asset = await lock(ctx, asset_id, expected=expected)
+        if not changes:
+            return int(asset["version"])
         if "parent_id" in changes:
             await _check_parent(asset_id, asset["site_id"], changes["parent_id"])
         sets = [f"{name} = ${n}::{COLUMN_TYPES.get(name, 'text')}" for n, name in enumerate(changes, start=3)]

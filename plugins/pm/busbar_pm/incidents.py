@@ -210,6 +210,7 @@ async def restore(
     async with transaction():
         incident = await _lock(ctx, incident_id, expected)
         await _add_steps(ctx, incident, steps)
+        await _settle(incident)
         return await _tell_update(ctx, incident, ("restoration",))
 
 
@@ -235,21 +236,29 @@ async def change(
         incident = await _lock(ctx, incident_id, expected)
         new = {"description": description, "severity": severity, "customers_affected": customers_affected}
         changed = tuple(name for name, value in new.items() if value is not None and value != incident[name])
+        if not changed and not steps:
+            return int(incident["version"])
         merged = dict(incident) | {name: new[name] for name in changed}
         if merged["customers_affected"] < incident["customers_restored"]:
             raise RuleViolated(f"{incident['customers_restored']} customers have been restored already.")
+        if 0 < incident["customers_restored"] == incident["customers_affected"] < merged["customers_affected"]:
+            # More were affected than those who have been restored: some are without supply still.
+            merged["restored_at"] = None
         await execute(
-            "update pm.incident set description = $2, severity = $3, customers_affected = $4 where incident_id = $1",
+            "update pm.incident set description = $2, severity = $3, customers_affected = $4, restored_at = $5 "
+            "where incident_id = $1",
             incident_id,
             merged["description"],
             merged["severity"],
             merged["customers_affected"],
+            merged["restored_at"],
         )
         if "severity" in changed:
             await set_priority(ctx, incident["ticket_id"], priority=merged["severity"])
         if steps:
             await _add_steps(ctx, merged, steps)
             changed = (*changed, "restoration")
+        await _settle(merged)
         return await _tell_update(ctx, merged, changed)
 
 
@@ -309,14 +318,19 @@ async def _add_steps(ctx: Context, incident: dict[str, Any], steps: Sequence[Res
         [step.note for step in steps],
     )
     incident["customers_restored"] = restored
-    if restored == incident["customers_affected"]:
-        done = "select max(restored_at) from pm.restoration_step where incident_id = $1"
-        row = await fetchrow(
-            f"update pm.incident set restored_at = ({done}) where incident_id = $1 returning restored_at",
-            incident["incident_id"],
-        )
-        assert row is not None, "the incident is locked"
-        incident["restored_at"] = row["restored_at"]
+
+
+async def _settle(incident: dict[str, Any]) -> None:
+    """An outage whose customers are all restored was over with the last step."""
+    if not 0 < incident["customers_restored"] == incident["customers_affected"]:
+        return
+    last = "select max(restored_at) from pm.restoration_step where incident_id = $1"
+    row = await fetchrow(
+        f"update pm.incident set restored_at = ({last}) where incident_id = $1 returning restored_at",
+        incident["incident_id"],
+    )
+    assert row is not None, "the incident is locked"
+    incident["restored_at"] = row["restored_at"]
 
 
 async def _tell_update(ctx: Context, incident: dict[str, Any], changed: tuple[str, ...]) -> int:

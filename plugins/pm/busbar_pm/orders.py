@@ -125,11 +125,13 @@ async def change(
     """
     async with transaction():
         order = await _lock_planned(ctx, order_id, expected)
+        if description is None and scheduled_date is None:
+            return int(order["version"])
         await execute(
             "update pm.maintenance_order set description = $2, scheduled_date = $3, updated_at = $4, "
             "version = version + 1 where order_id = $1",
             order_id,
-            description or order["description"],
+            order["description"] if description is None else description,
             scheduled_date or order["scheduled_date"],
             ctx.clock(),
         )

@@ -7,8 +7,7 @@ import pytest
 import pytest_asyncio
 
 from busbar.sdk import Context, SchemaApp
-from busbar.testing.served import Served, serve
-from busbar.testing.database import TestServer
+from busbar.testing.app import PASSWORD, RunningApp
 from busbar.testing.plugins import add_site, context_of, load_plugin, schema_with
 from busbar_pm import plugin
 from busbar_pm.permissions import PERMISSIONS
@@ -31,17 +30,45 @@ async def ctx(database: str) -> Context:
     return context_of("erna", permissions=ALL, sites=["north"])
 
 
+class Served:
+    """The running platform of the fixture `app`, with the same sites as `ctx` has."""
+
+    def __init__(self, app: RunningApp) -> None:
+        self.app = app
+        self._opened: dict[str, httpx.AsyncClient] = {}
+
+    async def add_user(self, username: str, *, sites: Sequence[str]) -> None:
+        """Make a maintenance engineer of these sites."""
+        user = {"username": username, "display_name": username, "password": PASSWORD, "sites": sites}
+        await (await self.app.client()).post("/users", user | {"roles": ["Maintenance_Engineer"]})
+
+    async def client(self, username: str = "admin") -> httpx.AsyncClient:
+        """A signed-in client."""
+        if username not in self._opened:
+            token = (await self.app.sign_in(username)).token
+            self._opened[username] = httpx.AsyncClient(
+                base_url=self.app.url, headers={"Authorization": f"Bearer {token}"}, timeout=30
+            )
+        return self._opened[username]
+
+    async def close(self) -> None:
+        for client in self._opened.values():
+            await client.aclose()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def served(postgres: TestServer) -> AsyncIterator[Served]:
+async def served(app: RunningApp) -> AsyncIterator[Served]:
     """A platform with the same sites; `erna` works at `north`, `otto` only at `office`."""
-    async with serve(postgres, [PM], work=True) as running:
-        for site_id, modules in (("north", ["pm"]), ("south", ["pm"]), ("office", [])):
-            await add_site(site_id, *modules)
-        await running.add_user("erna", roles=["Maintenance_Engineer"], sites=["north"])
-        await running.add_user("otto", roles=["Maintenance_Engineer"], sites=["office"])
-        yield running
+    for site_id, modules in (("north", ["pm"]), ("south", ["pm"]), ("office", [])):
+        await add_site(site_id, *modules)
+    running = Served(app)
+    await running.add_user("erna", sites=["north"])
+    await running.add_user("otto", sites=["office"])
+    yield running
+    await running.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def erna(served: Served) -> httpx.AsyncClient:
+    """A maintenance engineer of `north`."""
     return await served.client("erna")

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from busbar.sdk import uuid7
+from busbar_pm.tests.conftest import Served
 from busbar.testing.served import Served
 
 LINE = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=80)
@@ -44,7 +45,7 @@ async def add(client: httpx.AsyncClient, **fields: Any) -> str:
 
 
 class TestAnAsset:
-    @settings(max_examples=60, deadline=None, suppress_health_check=SLOW_FIXTURES)
+    @settings(max_examples=50, deadline=None, suppress_health_check=SLOW_FIXTURES)
     @given(asset=ASSETS)
     async def test_comes_back_as_it_was_sent(self, erna: httpx.AsyncClient, asset: dict[str, Any]) -> None:
         sent = {"asset_id": f"P-{uuid7().hex}", **asset}
