@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from busbar.sdk import uuid7
 from busbar_pm.tests.conftest import Served
-from busbar.testing.served import Served
 
 LINE = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=80)
 ASSETS = st.fixed_dictionaries(

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busbar.sdk import fetch, fetchval, uuid7
-from busbar.testing.served import Served
 from busbar_pm.events import IncidentUpdated, OrderCompleted, PmTicketCreated
 from busbar_pm.tests.conftest import Served
 from busbar_pm.tests.test_assets_over_http import SLOW_FIXTURES, add
