@@ -24,7 +24,11 @@ class Api:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=self._connections)
         self._session = aiohttp.ClientSession(self._url, connector=connector)
-        answer = await self.post("/api/v1/auth/login", {"username": self._username, "password": self._password})
+        try:
+            answer = await self.post("/api/v1/auth/login", {"username": self._username, "password": self._password})
+        except BaseException:
+            await self._session.close()
+            raise
         self._headers = {"Authorization": f"Bearer {answer['access_token']}"}
         return self
 

@@ -27,6 +27,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Ended(AssertionError):
+    """A process ended that should run."""
+
+
 class JsonProcess:
     """A child that speaks JSON lines over its standard streams."""
 
@@ -65,6 +69,11 @@ class JsonProcess:
             self.process.kill()
             self.process.wait()
 
+    def terminate(self) -> None:
+        """End it by SIGTERM."""
+        self.process.terminate()
+        self.process.wait(30)
+
 
 class Busbar:
     """One Busbar process that serves HTTP."""
@@ -74,7 +83,7 @@ class Busbar:
         self.url = f"http://127.0.0.1:{port}"
 
     async def ready(self) -> None:
-        """Wait until it is ready."""
+        """Wait until it is ready. Raises Ended when it ends instead."""
         async with aiohttp.ClientSession() as session, asyncio.timeout(READY_S_MAX):
             while True:
                 with contextlib.suppress(aiohttp.ClientError):
@@ -82,7 +91,7 @@ class Busbar:
                         if answer.status == 200:
                             return
                 if not self.runs():
-                    raise AssertionError(f"Busbar ended instead of getting ready:\n{self.log.read_text()[-3000:]}")
+                    raise Ended(f"Busbar ended instead of getting ready:\n{self.log.read_text()[-3000:]}")
                 await asyncio.sleep(0.05)
 
     def runs(self) -> bool:
@@ -121,6 +130,12 @@ class Installation:
 
     async def start(self, *arguments: str, port: int | None = None, **environment: str) -> Busbar:
         """Start a Busbar, by default `busbar serve`, and wait until it is ready."""
+        busbar = await self.launch(*arguments, port=port, **environment)
+        await busbar.ready()
+        return busbar
+
+    async def launch(self, *arguments: str, port: int | None = None, **environment: str) -> Busbar:
+        """Start a Busbar, and do not wait."""
         port = port or free_port()
         log = self.folder / f"busbar-{len(self._started)}.log"
         asked = {
@@ -138,7 +153,6 @@ class Installation:
         answer = await asyncio.to_thread(self._zygote.ask, asked)
         busbar = Busbar(answer["pid"], port, log, self._zygote)
         self._started.append(busbar)
-        await busbar.ready()
         return busbar
 
     async def query(self, sql: str, *values: Any) -> list[asyncpg.Record]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Final
 
 from litestar import get
-from litestar.params import Dependency, Parameter
+from litestar.params import Dependency, QueryParameter
 
 from busbar.audit import queries, sealer
 from busbar.audit.queries import AuditEntryView, AuditFilter
@@ -21,26 +21,26 @@ Ctx = Annotated[ContextOfEntry, Dependency(skip_validation=True)]
 
 ActorFilter = Annotated[
     str | None,
-    Parameter(query="actor", max_length=120, pattern=SINGLE_LINE, description="User name or user id of who acted."),
+    QueryParameter(name="actor", max_length=120, pattern=SINGLE_LINE, description="User name or user id of who acted."),
 ]
 ActionFilter = Annotated[
-    str | None, Parameter(query="action", max_length=120, pattern=SINGLE_LINE, description="Such as user.create.")
+    str | None, QueryParameter(name="action", max_length=120, pattern=SINGLE_LINE, description="Such as user.create.")
 ]
 KindFilter = Annotated[
-    str | None, Parameter(query="object_kind", max_length=60, pattern=SINGLE_LINE, description="Such as ticket.")
+    str | None, QueryParameter(name="object_kind", max_length=60, pattern=SINGLE_LINE, description="Such as ticket.")
 ]
 ObjectFilter = Annotated[
-    str | None, Parameter(query="object_id", max_length=120, pattern=SINGLE_LINE, description="Id of what changed.")
+    str | None, QueryParameter(name="object_id", max_length=120, pattern=SINGLE_LINE, description="Id of what changed.")
 ]
-SiteFilter = Annotated[str | None, Parameter(query="site", max_length=40, pattern=SINGLE_LINE, description="Site id.")]
+SiteFilter = Annotated[str | None, QueryParameter(name="site", max_length=40, pattern=SINGLE_LINE, description="Site id.")]
 CorrelationFilter = Annotated[
-    str | None, Parameter(query="correlation_id", max_length=128, pattern=SINGLE_LINE, description="Of the request.")
+    str | None, QueryParameter(name="correlation_id", max_length=128, pattern=SINGLE_LINE, description="Of the request.")
 ]
-SinceFilter = Annotated[datetime | None, Parameter(query="since", description="From this moment on (RFC 3339).")]
-UntilFilter = Annotated[datetime | None, Parameter(query="until", description="Before this moment (RFC 3339).")]
-SealNumber = Annotated[int | None, Parameter(query="seal_id", ge=1, le=2**63 - 1, description="Of a head kept before.")]
+SinceFilter = Annotated[datetime | None, QueryParameter(name="since", description="From this moment on (RFC 3339).")]
+UntilFilter = Annotated[datetime | None, QueryParameter(name="until", description="Before this moment (RFC 3339).")]
+SealNumber = Annotated[int | None, QueryParameter(name="seal_id", ge=1, le=2**63 - 1, description="Of a head kept before.")]
 SealHash = Annotated[
-    str | None, Parameter(query="hash", pattern=r"^[0-9a-f]{64}$(?!\n)", description="Of a head kept before.")
+    str | None, QueryParameter(name="hash", pattern=r"^[0-9a-f]{64}$(?!\n)", description="Of a head kept before.")
 ]
 
 _verifying: Final = asyncio.Lock()

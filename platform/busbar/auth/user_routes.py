@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import Parameter, QueryParameter
 
 from busbar.auth import commands, queries
 from busbar.auth.actor import Context
@@ -19,9 +19,9 @@ from busbar.web.text import IDENTIFIER
 
 RoleInPath = Annotated[str, Parameter(max_length=40, pattern=IDENTIFIER)]
 RoleFilter = Annotated[
-    str | None, Parameter(query="role", max_length=40, pattern=IDENTIFIER, description="Only who has this role.")
+    str | None, QueryParameter(name="role", max_length=40, pattern=IDENTIFIER, description="Only who has this role.")
 ]
-ActiveFilter = Annotated[bool | None, Parameter(query="active", description="Only who may, or may not, sign in.")]
+ActiveFilter = Annotated[bool | None, QueryParameter(name="active", description="Only who may, or may not, sign in.")]
 
 
 @get("/users", opt=needs("users.read"))

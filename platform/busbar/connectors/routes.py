@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request, Response, delete, get, patch, post
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import Parameter, QueryParameter
 
 from busbar.auth.actor import Context
 from busbar.connectors import commands, inbound, queries
@@ -83,7 +83,7 @@ async def list_connectors(state: State) -> tuple[ConnectorView, ...]:
 async def list_endpoints(
     ctx: Context,
     state: State,
-    connector: Annotated[str | None, Parameter(query="connector", max_length=40, pattern=SLUG)] = None,
+    connector: Annotated[str | None, QueryParameter(name="connector", max_length=40, pattern=SLUG)] = None,
     limit: LimitParameter = 50,
     cursor: CursorParameter = None,
     sort: SortParameter = None,

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Request, get, post
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, Parameter, QueryParameter
 
 from busbar.auth.actor import Actor, Context
 from busbar.auth.tokens import Claims
@@ -26,10 +26,10 @@ from busbar.web.text import SINGLE_LINE, SLUG, Moment, Text
 
 EventTypes = Annotated[
     list[str] | None,
-    Parameter(query="type", max_items=50, description="Types of event, such as PM_TICKET_CREATED; may be repeated."),
+    QueryParameter(name="type", max_items=50, description="Types of event, such as PM_TICKET_CREATED; may be repeated."),
 ]
 _WORD = Parameter(max_length=120, pattern=SINGLE_LINE)
-_SITE = Parameter(query="site", max_length=40, pattern=SLUG)
+_SITE = QueryParameter(name="site", max_length=40, pattern=SLUG)
 _CORRELATION = Parameter(max_length=128, pattern=SINGLE_LINE)
 DeliveryId = Annotated[int, Parameter(ge=1, le=2**53 - 1)]
 DeliveryState = Literal["pending", "retrying", "in_flight", "delivered", "dead", "skipped"]
@@ -76,8 +76,8 @@ async def list_events(
     site: Annotated[str | None, _SITE] = None,
     subject: Annotated[str | None, _WORD] = None,
     correlation_id: Annotated[str | None, _CORRELATION] = None,
-    time_from: Annotated[Moment | None, Parameter(query="from", description="Not before this moment.")] = None,
-    time_to: Annotated[Moment | None, Parameter(query="to", description="Before this moment.")] = None,
+    time_from: Annotated[Moment | None, QueryParameter(name="from", description="Not before this moment.")] = None,
+    time_to: Annotated[Moment | None, QueryParameter(name="to", description="Before this moment.")] = None,
     limit: LimitParameter = 50,
     cursor: CursorParameter = None,
 ) -> Page[EventView]:
@@ -116,7 +116,7 @@ async def stream_events(
     state: State,
     event_type: EventTypes = None,
     after: Annotated[int | None, Parameter(ge=0, le=2**53 - 1, description="Start after this position.")] = None,
-    last_event_id: Annotated[str | None, Parameter(header="Last-Event-ID", max_length=20)] = None,
+    last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID", max_length=20)] = None,
 ) -> EventStreamResponse:
     """Follow the events live, as Server-Sent Events: `id` is the position, `event` the type, `data` the CloudEvent.
 
@@ -150,7 +150,7 @@ async def get_event(ctx: Context, event_id: UUID) -> EventView:
 @get("/deliveries", opt=needs("deliveries.read"))
 async def list_deliveries(
     ctx: Context,
-    state_: Annotated[list[DeliveryState] | None, Parameter(query="state", max_items=6)] = None,
+    state_: Annotated[list[DeliveryState] | None, QueryParameter(name="state", max_items=6)] = None,
     endpoint: Annotated[str | None, _WORD] = None,
     route: Annotated[str | None, _WORD] = None,
     subscription: Annotated[str | None, _WORD] = None,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from litestar import Response, get, patch, post
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import Parameter, QueryParameter
 
 from busbar.auth.actor import Context
 from busbar.events.queries import EventView, events_of_subject
@@ -63,11 +63,11 @@ class Remark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 async def list_tickets(
     ctx: Context,
     state: State,
-    module: Annotated[list[str] | None, Parameter(query="module", max_items=20)] = None,
-    status: Annotated[list[Status] | None, Parameter(query="status", max_items=5)] = None,
-    priority: Annotated[list[Priority] | None, Parameter(query="priority", max_items=4)] = None,
+    module: Annotated[list[str] | None, QueryParameter(name="module", max_items=20)] = None,
+    status: Annotated[list[Status] | None, QueryParameter(name="status", max_items=5)] = None,
+    priority: Annotated[list[Priority] | None, QueryParameter(name="priority", max_items=4)] = None,
     assignee: Annotated[str | None, _SHORT] = None,
-    site: Annotated[str | None, Parameter(query="site", max_length=40, pattern=SLUG)] = None,
+    site: Annotated[str | None, QueryParameter(name="site", max_length=40, pattern=SLUG)] = None,
     text: SearchParameter = None,
     object_kind: Annotated[str | None, _SHORT] = None,
     object_id: Annotated[str | None, _SHORT] = None,
