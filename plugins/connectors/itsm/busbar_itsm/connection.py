@@ -5,9 +5,10 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from busbar.sdk import AuthExpired, ConnectionReport, DeliveryError, Endpoint, Secret
+from busbar.sdk import AuthExpired, ConnectionReport, DeliveryError, Endpoint, Permanent, Secret
 from busbar_itsm.client import Auth, BasicAuth, ClientCredentials, TableClient
 from busbar_itsm.failures import translated
+from busbar_itsm.overrides import RESERVED
 from busbar_itsm.settings import ItsmSettings
 
 NO_SUCH_TICKET = "TKT-BUSBAR-CONNECTION-TEST"
@@ -36,13 +37,13 @@ async def _probe(endpoint: Endpoint) -> str:
     settings: ItsmSettings = endpoint.settings
     with translated(endpoint, changing=False):
         client = client_of(endpoint)
-        records = await client.find(settings.table, {}, fields=("number", "correlation_id"), limit=1)
+        records = await client.find(settings.table, {}, fields=RESERVED, limit=1)
         await client.find(settings.table, {"correlation_id": NO_SUCH_TICKET}, limit=1)
+    if hidden := [name for name in RESERVED if records and name not in records[0]]:
+        raise Permanent(f"{settings.username} cannot read {' and '.join(hidden)}; let it read and write them.")
     words = [f"{settings.username} can read the table {settings.table} at {settings.base_url}."]
     if not records:
         words.append("It shows no record: it is empty, or an access rule hides its records from this user.")
-    elif "correlation_id" not in records[0]:
-        words.append("But correlation_id is hidden from this user; let it read and write that field.")
     if settings.base_url.startswith("http:"):
         words.append("The address is not https: credentials and records travel unprotected.")
     return " ".join(words)

@@ -1,17 +1,18 @@
 """Delivery of one event: look for the ticket's record, then open it or tell it what it has not been told (class B)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import msgspec
 
-from busbar.sdk import Attempt, Endpoint, Receipt, Retryable
+from busbar.sdk import Attempt, Endpoint, Permanent, Receipt, Retryable
 from busbar_itsm.answers import Record, RecordGone
 from busbar_itsm.client import TableClient
 from busbar_itsm.connection import client_of
 from busbar_itsm.failures import translated
 from busbar_itsm.mapping import Telling, telling_of
 from busbar_itsm.marker import Marker
+from busbar_itsm.overrides import RESERVED
 from busbar_itsm.settings import ItsmSettings
 
 FIELDS = ("number", "correlation_id", "correlation_display", "sys_created_on")
@@ -41,7 +42,7 @@ async def deliver(endpoint: Endpoint, attempt: Attempt) -> Receipt:
         found = await desk.by_remote_id(telling.ticket_id) or await desk.by_correlation_id(telling.ticket_id)
     if found is None:
         return await desk.open(telling)
-    if not telling.is_news(Marker.of(found.record.get("correlation_display") or "")):
+    if not telling.is_news(_told(found.record)):
         return desk.untouched(found)
     return await desk.change(found, telling)
 
@@ -86,11 +87,11 @@ class _Desk:
         fields = telling.record() | self._display(telling.marker)
         with translated(self._endpoint, changing=True):
             record = await self._client.create(self._table, fields, headers=self._headers)
-        return self._written(record, "was opened.")
+        return self._written(record, fields, "was opened.")
 
     async def change(self, found: _Found, telling: Telling) -> Receipt:
         """Tell an existing record what is new to it."""
-        told = Marker.of(found.record.get("correlation_display") or "")
+        told = _told(found.record)
         news = telling.news(told)
         fields = {**news, "correlation_id": telling.ticket_id, **self._display(told.including(telling.marker))}
         with translated(self._endpoint, changing=True):
@@ -98,17 +99,20 @@ class _Desk:
                 record = await self._client.update(self._table, found.record["sys_id"], fields, headers=self._headers)
             except RecordGone as error:
                 raise Retryable(f"{_name(found.record)} was deleted just now; the next attempt looks again.") from error
-        return self._written(record, f"was changed: {', '.join(news) or 'nothing to show'}.", found.remark)
+        return self._written(record, fields, f"was changed: {', '.join(news) or 'nothing to show'}.", found.remark)
 
     def untouched(self, found: _Found) -> Receipt:
         """The record has been told of this, or of something newer."""
         receipt = self._receipt(found.record, "has been told of this already.", found.remark)
         return msgspec.structs.replace(receipt, duplicate=True)
 
-    def _written(self, record: Record, outcome: str, remark: str = "") -> Receipt:
+    def _written(self, record: Record, fields: Mapping[str, str], outcome: str, remark: str = "") -> Receipt:
         """A receipt with the revision that our write made, so that the webhook about it is known for an echo."""
+        # An access rule on a field drops it without a word; without these two a repeat could double the record.
+        if lost := [name for name in RESERVED if record.get(name) != fields[name]]:
+            remark = f"The instance did not keep {' and '.join(lost)}: let the integration user write it. {remark}"
         revision = str(record.get("sys_mod_count") or "") or None
-        return msgspec.structs.replace(self._receipt(record, outcome, remark), marker=revision)
+        return msgspec.structs.replace(self._receipt(record, outcome, remark.strip()), marker=revision)
 
     def _receipt(self, record: Record, outcome: str, remark: str) -> Receipt:
         address = quote(f"/{self._table}.do?sys_id={record['sys_id']}", safe="")
@@ -120,6 +124,17 @@ class _Desk:
 
     def _display(self, marker: Marker) -> dict[str, str]:
         return {"correlation_display": marker.display(self._attempt.correlation_id)}
+
+
+def _told(record: Record) -> Marker:
+    """What the record has been told. Raises Permanent if that is hidden from us."""
+    display = record.get("correlation_display")
+    if not isinstance(display, str):
+        raise Permanent(
+            f"correlation_display of {_name(record)} cannot be read, so Busbar does not know what it has told. "
+            "Let the integration user read and write that field."
+        )
+    return Marker.of(display)
 
 
 def _age(record: Record) -> tuple[str, int, str]:

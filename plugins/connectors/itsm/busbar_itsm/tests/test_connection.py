@@ -55,6 +55,16 @@ class TestBadConnection:
         assert not report.ok
         assert "Let the integration user read correlation_id" in report.detail
 
+    async def test_names_the_fields_that_are_hidden(self, office: ServiceOffice) -> None:
+        # A table with one of the two stands for a table of which an access rule hides the other.
+        office.simulator.api.write("POST", "cmdb_ci", None, {"name": "x"}, user="admin", request_correlation_id="")
+        office.configure(table="cmdb_ci")
+        report = await report_on(office.endpoint)
+        assert (report.ok, report.detail) == (
+            False,
+            "busbar.integration cannot read correlation_display; let it read and write them.",
+        )
+
     async def test_names_a_missing_secret(self, office: ServiceOffice) -> None:
         office.secrets.clear()
         assert (await report_on(office.endpoint)).detail == "The endpoint Service desk has no password; enter it."

@@ -128,6 +128,8 @@ class TestLifeOfATicket:
             "Cable joint replaced",
         )
         assert row["active"] == "true"
+        # The closing comment stands in the resolution notes, and not a second time in the work notes.
+        assert office.notes() == []
 
     async def test_closing_without_a_comment_has_notes_all_the_same(self, office: ServiceOffice) -> None:
         await office.deliver(CREATED)

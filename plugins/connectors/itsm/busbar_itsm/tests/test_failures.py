@@ -181,3 +181,14 @@ class TestRefusal:
         with pytest.raises(Permanent, match=r"glide\.invalid_query\.returns_no_rows"):
             await office.deliver(CREATED)
         assert len(office.simulator.effects) == 1
+
+    async def test_a_marker_that_was_not_kept_is_told_and_then_stops_what_could_double(
+        self, office: ServiceOffice
+    ) -> None:
+        # This table has no correlation_display: as if an access rule kept us from the field.
+        office.configure(table="cmdb_ci")
+        receipt = await office.deliver(CREATED)
+        assert receipt.detail is not None
+        assert receipt.detail.endswith("did not keep correlation_display: let the integration user write it.")
+        with pytest.raises(Permanent, match="read and write that field"):
+            await office.deliver(ASSIGNED)

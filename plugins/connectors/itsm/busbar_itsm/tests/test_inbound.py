@@ -128,6 +128,9 @@ class TestEcho:
         office.configure(username="somebody.else")
         assert await inbox.changes() == []
 
+    async def test_whatever_the_integration_user_does_is_our_own(self, office: ServiceOffice) -> None:
+        assert await read(office, state="6", changed=["state"], sys_updated_by="Busbar.Integration") == ()
+
     async def test_our_own_creation_is_dropped(self, office: ServiceOffice, inbox: Inbox) -> None:
         await office.deliver(golden("order_ticket_created"))
         assert await inbox.changes() == []
