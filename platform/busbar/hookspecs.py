@@ -20,8 +20,10 @@ from busbar.imports.contract import Importer
 
 hookspec = pluggy.HookspecMarker("busbar")
 hookimpl = pluggy.HookimplMarker("busbar")
+"""The decorator of a plugin's hooks."""
 
 DemoData = Callable[[Context], Awaitable[None]]
+"""What `busbar_demo_data` returns: called with a context that may do everything."""
 
 
 class PluginInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -213,13 +213,13 @@ def import_list() -> None:
 @simulate_cli.command("storm")
 def simulate_storm(
     url: Annotated[str, typer.Option(help="The running Busbar.")] = "http://127.0.0.1:8000",
-    username: Annotated[str, typer.Option()] = "admin",
-    password: Annotated[str, typer.Option(envvar="BUSBAR_ADMIN_PASSWORD")] = "",
+    username: Annotated[str, typer.Option(help="Who reports; needs pm.write.")] = "admin",
+    password: Annotated[str, typer.Option(envvar="BUSBAR_ADMIN_PASSWORD", help="Of that user.")] = "",
     incidents: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many.")] = 10_000,
     seconds: Annotated[
         float, typer.Option(min=0, max=3_600, help="Spread over so many; 0 is as fast as it goes.")
     ] = 60,
-    connections: Annotated[int, typer.Option(min=1, max=512)] = 64,
+    connections: Annotated[int, typer.Option(min=1, max=512, help="So many at once.")] = 64,
     site: Site = None,
 ) -> None:
     """Report many incidents at once, as in a storm, and tell what became of them."""

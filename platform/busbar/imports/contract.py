@@ -14,7 +14,9 @@ from busbar.kit.ids import uuid7
 
 Mode = Literal["all_or_nothing", "partial"]
 ALL_OR_NOTHING: Final = "all_or_nothing"
+"""A bad row means that no row is written."""
 PARTIAL: Final = "partial"
+"""The good rows are written, the bad ones reported."""
 
 
 class ImportRun(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ class ItsmSettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     auth: Literal["basic", "oauth"] = "basic"
+    """User name and password with each request, or tokens by OAuth client credentials."""
     client_id: (
         Annotated[
             str, msgspec.Meta(min_length=1, max_length=200, description="Of the OAuth application; only for OAuth")
