@@ -23,4 +23,6 @@ ROLES = (
             "imports.read",
         ),
     ),
+    # Whoever looks after the integration sees what is delivered.
+    RoleDefault(role="Integration_Operator", title="Integration operator", permissions=("pm.read", "tickets.read")),
 )
