@@ -55,7 +55,7 @@ insert into core.refresh_token (token_hash, family, user_id, issued_at, expires_
 values ($1, $2, $3, $4, $5, $6)
 """
 _USE: Final = "update core.refresh_token set used_at = $2, successor_seed = $3 where token_hash = $1"
-# An older token's seed serves no more once its successor was used.
+# A token's seed is kept until its successor is used: without it, it is known that there can be no honest retry.
 _FORGET_SEEDS: Final = """
 update core.refresh_token set successor_seed = null
 where family = $1 and token_hash <> $2 and successor_seed is not null
@@ -178,7 +178,7 @@ async def _rotate(auth: Auth, ctx: Context, token: str, now: datetime) -> Signed
     if row["revoked_at"] is not None or row["family_expires_at"] <= now:
         return None
     if row["used_at"] is not None:
-        successor = await _successor_again(auth, token, row, now)
+        successor = _successor_again(auth, token, row, now)
         if successor is None:
             await _end_stolen(ctx, user, row["family"], now)
             return UUID(str(row["family"]))
@@ -200,13 +200,11 @@ async def _rotate(auth: Auth, ctx: Context, token: str, now: datetime) -> Signed
     return _signed_in(auth, user, successor, family=row["family"], now=now, family_end=row["family_expires_at"])
 
 
-async def _successor_again(auth: Auth, token: str, row: asyncpg.Record, now: datetime) -> str | None:
+def _successor_again(auth: Auth, token: str, row: asyncpg.Record, now: datetime) -> str | None:
     """The successor that was given already, if this is a retry: within the grace, and the successor is unused."""
     if row["successor_seed"] is None or now - row["used_at"] > timedelta(seconds=auth.settings.refresh_grace_s):
         return None
-    successor = _successor(token, row["successor_seed"])
-    next_row = await fetchrow(_FIND, hash_token(successor))
-    return None if next_row is None or next_row["used_at"] is not None else successor
+    return _successor(token, row["successor_seed"])
 
 
 async def _end_stolen(ctx: Context, user: asyncpg.Record, family: UUID, now: datetime) -> None:

@@ -89,6 +89,13 @@ class TestProperty11:
         assert len(token) <= TOKEN_BYTES_MAX
         assert auth.tokens.verify(token.encode(), now=clock()).username == "m" * 60
 
+    async def test_one_byte_more_than_allowed_is_refused_before_it_is_read(
+        self, auth: Auth, clock: ManualClock
+    ) -> None:
+        start = issue(auth, now=clock()).partition(".")[0].encode() + b"."
+        with pytest.raises(BadToken, match="too long"):
+            auth.tokens.verify(start + b"A" * (TOKEN_BYTES_MAX + 1 - len(start)), now=clock())
+
 
 class TestTheMemoryOfVerifiedTokens:
     async def test_a_remembered_token_still_expires(self, auth: Auth, clock: ManualClock) -> None:
