@@ -17,6 +17,7 @@ from busbar.auth.routes import ROOT_ROUTES as IDENTITY_AT_ROOT
 from busbar.auth.routes import ROUTES as IDENTITY
 from busbar.connectors.routes import ROUTES as CONNECTORS
 from busbar.events.routes import ROUTES as EVENTS
+from busbar.host.loader import Plugin
 from busbar.host.routes import ROUTES as PLUGINS
 from busbar.imports.routes import ROUTES as IMPORTS
 from busbar.routing.routes import ROUTES as ROUTING
@@ -52,11 +53,36 @@ def create_app(platform: Platform) -> Edge:
 
 
 def create_litestar(platform: Platform) -> Litestar:
-    """The framework's part, without the wrapper; tests walk its routes."""
+    """The framework's part, without the wrapper; tests walk its routes.
+
+    A plugin with routes that the framework refuses is quarantined; if the settings say `strict`, that is raised.
+    """
+    catalog = platform.catalog
+    try:
+        return _with_routes_of(platform, catalog.working)
+    except Exception:
+        # Which plugin it was comes out when each is tried alone; that costs time, so only now.
+        refused = [plugin for plugin in catalog.working if not _can_be_served(platform, plugin)]
+        if platform.settings.strict or not refused:
+            raise
+        catalog.quarantine_dependents()
+        return _with_routes_of(platform, catalog.working)
+
+
+def _can_be_served(platform: Platform, plugin: Plugin) -> bool:
+    try:
+        _with_routes_of(platform, [plugin])
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the plugin put aside for it
+        plugin.quarantine("load", f"The routes of the plugin {plugin.name} cannot be served: {error}")
+        return False
+    return True
+
+
+def _with_routes_of(platform: Platform, plugins: Sequence[Plugin]) -> Litestar:
     routers: list[ControllerRouterHandler] = [
         Router(API, route_handlers=list(handlers), tags=[tag]) for tag, handlers in _CORE.items()
     ]
-    for plugin in platform.catalog.working:
+    for plugin in plugins:
         if plugin.routes and plugin.info is not None:
             routers.append(Router(f"{API}/{plugin.name}", route_handlers=list(plugin.routes), tags=[plugin.info.title]))
     return Litestar(

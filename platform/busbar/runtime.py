@@ -22,6 +22,7 @@ from busbar.connectors.secrets import KeyRing, KeyRingBox, load_key_ring
 from busbar.db import DB, fetchval, open_pools, spawn
 from busbar.db.wakeup import Channel, Listener, signal, wait_for
 from busbar.errors import BusbarError
+from busbar.events import standing_orders
 from busbar.events.metrics import register_ledger_metrics
 from busbar.events.registry import REGISTRY
 from busbar.events.relay import Relay
@@ -83,10 +84,13 @@ async def run_platform(
     catalog = Catalog(plugins)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(open_pools(dsn, size=settings.pool_size))
-        await _bring_up(settings, dsn, catalog)
+        await _bring_up(dsn, catalog)
         key_ring = load_key_ring(home=settings.home, environ=_key_environment(settings))
         auth, first_password = await _start_identity(settings, catalog, key_ring, clock)
         stack.callback(auth.close)
+        catalog.quarantine_dependents()
+        if settings.strict and (faults := [plugin.fault for plugin in catalog if plugin.fault is not None]):
+            raise PluginRefused(" ".join(faults))
         endpoints = EndpointDesk(
             {connector.kind: connector for plugin in catalog.working for connector in plugin.connectors},
             key_ring=key_ring,
@@ -143,16 +147,13 @@ async def _start_identity(
     return auth, await ensure_admin(auth, password=settings.admin_password)
 
 
-async def _bring_up(settings: Settings, dsn: str, catalog: Catalog) -> None:
+async def _bring_up(dsn: str, catalog: Catalog) -> None:
     apps = [CORE, *(plugin.schema for plugin in catalog.working if plugin.schema is not None)]
     for name, error in (await migrate(dsn, apps)).items():
         plugin = catalog.get(name)
         assert plugin is not None, "only plugins' migrations are returned as failed"
         plugin.quarantine("migration", f"A migration of the plugin {name} failed: {error}")
     catalog.register_event_types(REGISTRY)
-    faults = [plugin.fault for plugin in catalog if plugin.fault is not None]
-    if faults and settings.strict:
-        raise PluginRefused(" ".join(faults))
 
 
 async def _start_work(
@@ -165,9 +166,12 @@ async def _start_work(
     number: int,
     clock: Clock,
 ) -> None:
-    handlers = HandlerMatcher(
-        [subscription for plugin in catalog.working for subscription in plugin.subscriptions], DIRECTORY.enabled
-    )
+    working = [subscription for plugin in catalog.working for subscription in plugin.subscriptions]
+    await standing_orders.keep(working, modules=[plugin.name for plugin in catalog.working])
+    # A quarantined plugin's deliveries wait for it, also when it cannot even say what it subscribes to.
+    waiting = await standing_orders.recall([plugin.name for plugin in catalog if plugin.fault is not None])
+    declared = [each for plugin in catalog if plugin.stage == "migration" for each in plugin.subscriptions]
+    handlers = HandlerMatcher([*working, *waiting, *declared], DIRECTORY.enabled)
     handler_lanes: dict[str, Lane] = {
         name: HandlerLane(subscription, clock=clock, quarantined=catalog.quarantined)
         for name, subscription in handlers.by_name.items()

@@ -1,6 +1,6 @@
 """The outbox and history of events, and the ledger of their deliveries."""
 
-from piccolo.columns import JSONB, UUID, BigInt, BigSerial, Integer, Text, Timestamptz
+from piccolo.columns import JSONB, UUID, Array, BigInt, BigSerial, Boolean, Integer, Text, Timestamptz
 from piccolo.constraints import Check, Unique
 from piccolo.table import Table
 
@@ -74,3 +74,12 @@ class DeliveryAttempt(Table, tablename="delivery_attempt", schema="core", db=DB)
     outcome = Text(default=None, null=False)
     detail = Text(default=None, null=True)
     worker = Integer(default=None, null=False)
+
+
+class SubscriptionRow(Table, tablename="subscription", schema="core", db=DB):
+    """What a plugin subscribed to when it last worked."""
+
+    name = Text(primary_key=True, default=None, null=False)
+    module = Text(default=None, null=False)
+    pattern = Array(base_column=Text(), default=None, null=False)
+    ordered = Boolean(default=None, null=False)

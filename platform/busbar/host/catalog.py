@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from busbar.events.registry import EventRegistry, EventTypeRefused
-from busbar.host.loader import Plugin
+from busbar.host.loader import Plugin, quarantine_dependents
 
 
 class Catalog:
@@ -33,6 +33,10 @@ class Catalog:
         """Whether the plugin is put aside; an unknown one is not."""
         plugin = self._plugins.get(name)
         return plugin is not None and plugin.fault is not None
+
+    def quarantine_dependents(self) -> None:
+        """Put aside every plugin that needs one which is."""
+        quarantine_dependents(list(self))
 
     def register_event_types(self, registry: EventRegistry) -> None:
         """Make the event types of the working plugins known; a plugin with a bad one is quarantined."""

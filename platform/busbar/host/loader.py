@@ -1,8 +1,9 @@
 """Finds the plugins, checks what they declare, and puts the faulty ones aside."""
 
+import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import entry_points, version
@@ -16,7 +17,7 @@ from litestar.types import ControllerRouterHandler
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from busbar import hookspecs
-from busbar.auth.permissions import Permission, RoleDefault
+from busbar.auth.permissions import CORE_PERMISSIONS, Permission, RoleDefault
 from busbar.connectors.contract import Connector
 from busbar.db.migrations import SchemaApp
 from busbar.errors import BusbarError
@@ -29,6 +30,33 @@ from busbar.web.access import declared_access
 log = structlog.get_logger()
 
 GROUP = "busbar.plugins"
+RESERVED = frozenset(
+    {
+        "audit",
+        "auth",
+        "connectors",
+        "core",
+        "deliveries",
+        "endpoints",
+        "events",
+        "health",
+        "importers",
+        "imports",
+        "inbound",
+        "metrics",
+        "openapi",
+        "permissions",
+        "plugins",
+        "roles",
+        "routes",
+        "sites",
+        "system",
+        "tickets",
+        "ui",
+        "users",
+    }
+)
+"""Names that no plugin can have, for the core has an address or a schema of that name."""
 
 
 class PluginRefused(BusbarError):
@@ -103,15 +131,22 @@ def _load_one(manager: pluggy.PluginManager, name: str, importer: Callable[[], M
 def _register(manager: pluggy.PluginManager, name: str, module: ModuleType) -> None:
     known = [hook for hook in vars(hookspecs) if hook.startswith("busbar_")]
     for attribute, value in vars(module).items():
-        marked = getattr(value, "busbar_impl", None) is not None
-        if not marked:
+        if getattr(value, "busbar_impl", None) is None:
+            if attribute.startswith("busbar_") and inspect.isfunction(value):
+                raise PluginRefused(
+                    f"The function {attribute} of the plugin {name} lacks @hookimpl; it is no hook yet."
+                )
             continue
         if attribute not in known:
-            raise PluginRefused(f"The plugin {name} implements {attribute}, which is not a hook; is it misspelt?")
+            meant = difflib.get_close_matches(attribute, known, n=1)
+            cure = f"did you mean {meant[0]}?" if meant else f"the hooks are {', '.join(sorted(known))}."
+            raise PluginRefused(f"The plugin {name} implements {attribute}, which is not a hook; {cure}")
         if inspect.iscoroutinefunction(value):
-            raise PluginRefused(f"The hook {attribute} of the plugin {name} must be a plain function, not async.")
+            raise PluginRefused(
+                f"The hook {attribute} of the plugin {name} must be a plain function: write def, not async def."
+            )
         if inspect.signature(value).parameters:
-            raise PluginRefused(f"The hook {attribute} of the plugin {name} takes arguments; hooks have none.")
+            raise PluginRefused(f"The hook {attribute} of the plugin {name} takes arguments; take them away.")
     manager.register(module, name=name)
     manager.check_pending()
 
@@ -142,8 +177,11 @@ def _read_declarations(manager: pluggy.PluginManager, plugin: Plugin, module: Mo
 def _check_info(name: str, info: PluginInfo) -> None:
     if info.name != name:
         raise PluginRefused(f"The plugin's entry point is called {name}, but it calls itself {info.name}.")
-    if not re.fullmatch(r"[a-z][a-z0-9_]{1,30}", name) or name == "core":
-        raise PluginRefused(f"The plugin's name {name} must be one word of lower-case letters, digits, underscores.")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{1,30}", name) or name in RESERVED:
+        raise PluginRefused(
+            f"The plugin's name {name} must be one word of lower-case letters, digits and underscores that the core "
+            "does not use itself."
+        )
     try:
         wanted = SpecifierSet(info.core)
     except InvalidSpecifier:
@@ -157,8 +195,8 @@ def _check_info(name: str, info: PluginInfo) -> None:
 
 def _check_declarations(plugin: Plugin) -> None:
     name = plugin.name
-    if plugin.schema is not None and plugin.schema.name != name:
-        raise PluginRefused(f"The schema of the plugin {name} must be called {name}, not {plugin.schema.name}.")
+    if plugin.schema is not None:
+        _check_schema(plugin, plugin.schema)
     for permission in plugin.permissions:
         if not permission.name.startswith(f"{name}."):
             raise PluginRefused(f"The permission {permission.name} of the plugin {name} must start with {name}.")
@@ -169,17 +207,50 @@ def _check_declarations(plugin: Plugin) -> None:
         for item in items:
             if not item.name.startswith(f"{name}."):
                 raise PluginRefused(f"The {kind} {item.name} of the plugin {name} must start with {name}.")
+    for subscription in plugin.subscriptions:
+        if subscription.module != name:
+            raise PluginRefused(f"The subscription {subscription.name} must name {name} as its module.")
+    for importer in plugin.importers:
+        _check_permission(plugin, f"The importer {importer.name}", importer.permission)
+    _check_routes(plugin)
+
+
+def _check_schema(plugin: Plugin, schema: SchemaApp) -> None:
+    if schema.name != plugin.name:
+        raise PluginRefused(f"The schema of the plugin {plugin.name} must be called {plugin.name}, not {schema.name}.")
+    for needed in schema.depends_on:
+        if needed != "core" and needed not in plugin.needs:
+            raise PluginRefused(f"The schema of the plugin {plugin.name} needs {needed}; name it in depends_on, too.")
+
+
+def _check_routes(plugin: Plugin) -> None:
+    name = plugin.name
     seen: set[tuple[str, str]] = set()
     for handler in plugin.routes:
         if not isinstance(handler, HTTPRouteHandler):
             raise PluginRefused(f"The routes of the plugin {name} must be Litestar HTTP handlers, one by one.")
-        if declared_access(handler) is None:
+        access = declared_access(handler)
+        if access is None:
             raise PluginRefused(f"A route of the plugin {name} ({handler}) must declare who may call it: opt=needs(…).")
+        if not access.startswith("*"):
+            _check_permission(plugin, f"A route ({handler})", access)
         for path in handler.paths:
             for method in handler.http_methods:
-                if (path, method) in seen:
-                    raise PluginRefused(f"The plugin {name} declares {method} {path} twice.")
-                seen.add((path, method))
+                # Two addresses that differ in the names of their parameters only are the same one.
+                address = re.sub(r"\{[^:}]*", "{", path)
+                if (address, method) in seen:
+                    raise PluginRefused(f"The plugin {name} declares {method} {path} twice; take one away.")
+                seen.add((address, method))
+
+
+def _check_permission(plugin: Plugin, what: str, permission: str) -> None:
+    known = {each.name for each in (*CORE_PERMISSIONS, *plugin.permissions)}
+    of_others = permission.partition(".")[0] in plugin.needs
+    if permission not in known and not of_others:
+        raise PluginRefused(
+            f"{what} of the plugin {plugin.name} needs the permission {permission}, which it does not declare; add it "
+            "to busbar_permissions."
+        )
 
 
 def _in_order(plugins: Sequence[Plugin]) -> list[Plugin]:
@@ -188,21 +259,41 @@ def _in_order(plugins: Sequence[Plugin]) -> list[Plugin]:
         for needed in plugin.needs:
             if needed not in by_name:
                 plugin.quarantine("load", f"The plugin {plugin.name} needs {needed}, which is not installed.")
-    sorter = TopologicalSorter({plugin.name: [n for n in plugin.needs if n in by_name] for plugin in plugins})
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        names = error.args[1]
-        for name in names:
-            by_name[name].quarantine("load", f"The plugins {', '.join(names)} depend on each other in a circle.")
-        return sorted(plugins, key=lambda plugin: plugin.name)
+    needs = {plugin.name: [name for name in plugin.needs if name in by_name] for plugin in plugins}
+    while circle := _circle(needs):
+        for name in circle:
+            by_name[name].quarantine(
+                "load", f"The plugins {', '.join(circle)} need each other in a circle; take one need away."
+            )
+            needs[name] = []
     ordered: list[Plugin] = []
+    sorter = TopologicalSorter(needs)
+    sorter.prepare()
+    ready: list[str] = []
     while sorter.is_active():
-        for name in sorted(sorter.get_ready()):
-            ordered.append(by_name[name])
-            sorter.done(name)
+        # One at a time, so that the name decides among all that could be next.
+        ready = sorted([*ready, *sorter.get_ready()])
+        name = ready.pop(0)
+        ordered.append(by_name[name])
+        sorter.done(name)
+    quarantine_dependents(ordered)
+    return ordered
+
+
+def quarantine_dependents(ordered: Iterable[Plugin]) -> None:
+    """Put aside every plugin that needs one which is; each comes after those that it needs."""
+    put_aside: set[str] = set()
     for plugin in ordered:
         for needed in plugin.needs:
-            if needed in by_name and by_name[needed].fault:
+            if needed in put_aside:
                 plugin.quarantine("load", f"The plugin {plugin.name} needs {needed}, which is quarantined.")
-    return ordered
+        if plugin.fault is not None:
+            put_aside.add(plugin.name)
+
+
+def _circle(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return sorted(set(error.args[1]))
+    return []

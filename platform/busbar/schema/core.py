@@ -4,7 +4,7 @@ from busbar.audit.tables import AuditEntry, AuditSeal
 from busbar.auth.tables import LoginFailure, RefreshToken, Role, SigningKey, User
 from busbar.connectors.tables import EndpointRow, InboundMessageRow, RemoteReference
 from busbar.db.migrations import SchemaApp
-from busbar.events.tables import Delivery, DeliveryAttempt, Event
+from busbar.events.tables import Delivery, DeliveryAttempt, Event, SubscriptionRow
 from busbar.imports.tables import ImportJob
 from busbar.routing.tables import RouteRow, RouteVersion
 from busbar.sites.tables import Site, SiteModule
@@ -32,6 +32,7 @@ CORE = SchemaApp(
         SigningKey,
         Site,
         SiteModule,
+        SubscriptionRow,
         Ticket,
         TicketCounter,
         User,

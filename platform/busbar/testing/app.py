@@ -1,6 +1,7 @@
 """The whole platform inside the tests' own process: a real database, real HTTP, and a signed-in client for any role."""
 
 import asyncio
+import base64
 import contextlib
 import socket
 import tempfile
@@ -28,6 +29,8 @@ PASSWORD = "an orange transformer hums"
 """Of every user that is made here."""
 SITES = ("a", "b")
 """The sites that a running app has from the start, each with every module enabled."""
+KEY = base64.b64encode(bytes(range(32))).decode()
+"""The same for every platform, so that a second one can read the database of a first."""
 STOP_S = 5
 QUIET_S_MAX = 10.0
 
@@ -122,8 +125,8 @@ class RunningApp:
         """The names of all roles."""
         return [role["role"] for role in (await (await self.client()).get("/roles"))["items"]]
 
-    async def quiet(self) -> None:
-        """Wait until every event was handed on and no delivery is open that could go on by itself.
+    async def quiet(self, *, but: Sequence[str] = ()) -> None:
+        """Wait until every event was handed on and every delivery is finished, `but` those of these subscriptions.
 
         Raises:
             AssertionError: they did not finish within `QUIET_S_MAX`.
@@ -131,7 +134,7 @@ class RunningApp:
         waiting = -1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(QUIET_S_MAX):
-                while waiting := await fetchval(_WAITING):  # noqa: ASYNC110 (the ledger tells the worker, not us)
+                while waiting := await fetchval(_WAITING, list(but)):  # noqa: ASYNC110 (the ledger tells the worker)
                     await asyncio.sleep(0.01)
                 return
         raise AssertionError(f"{waiting} events and deliveries are still on their way after {QUIET_S_MAX} s")
@@ -139,7 +142,8 @@ class RunningApp:
 
 _WAITING = """
 select (select count(*) from core.event where position is null)
-    + (select count(*) from core.delivery where state in ('pending', 'retrying', 'in_flight'))
+    + (select count(*) from core.delivery where state in ('pending', 'retrying', 'in_flight')
+        and subscription <> all ($1::text[]))
 """
 
 
@@ -164,7 +168,13 @@ async def running_app(
         name, dsn = await postgres.create_database((CORE,) if plugins is not None else (CORE, *schemas))
     try:
         with tempfile.TemporaryDirectory(prefix="busbar-test-home-") as home:
-            given = {"home": Path(home), "admin_password": PASSWORD, "stop_s": float(STOP_S), **settings}
+            given = {
+                "home": Path(home),
+                "admin_password": PASSWORD,
+                "secret_key": KEY,
+                "stop_s": float(STOP_S),
+                **settings,
+            }
             async with run_platform(Settings(**given), dsn=dsn, plugins=chosen, clock=clock) as platform:
                 async with serving(platform) as url, aiohttp.ClientSession() as session:
                     app = RunningApp(platform, url, session)
