@@ -221,7 +221,8 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     delivery_class: DeliveryClass
     settings: type[msgspec.Struct]
-    """Becomes the JSON Schema of the endpoint's form."""
+    """Becomes the JSON Schema of the endpoint's form. The platform itself reads `ca_file`, where there is one: a PEM
+    file of the utility's own certification authority."""
     secrets: tuple[str, ...] = ()
     """Names of values that are written, never read back."""
     deliver: Deliver

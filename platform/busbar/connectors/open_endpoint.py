@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -56,12 +57,21 @@ class OpenEndpoint:
             self.fault = f"The stored settings no longer fit the connector {self.kind}: {error}."
         except Undecipherable as error:
             self.fault = error.detail
+        if self._ca_file is not None and not self._ca_file.is_file():
+            self.fault = f"There is no file {self._ca_file}, which the setting ca_file names."
+
+    @property
+    def _ca_file(self) -> Path | None:
+        """The setting `ca_file`, where the connector has it: a certification authority to trust beside the system's."""
+        name = getattr(self._settings, "ca_file", None)
+        return None if name is None else Path(name)
 
     @asynccontextmanager
     async def in_use(self) -> AsyncIterator[Endpoint]:
         """The endpoint for the connector's code; its session stays open for the time of the block."""
         if self._session is None:
-            self._session = make_session(self._gate, settings=HttpSettings(connections_max=CONNECTIONS_MAX))
+            limits = HttpSettings(connections_max=CONNECTIONS_MAX, ca_file=self._ca_file)
+            self._session = make_session(self._gate, settings=limits)
         self._users += 1
         try:
             yield Endpoint(

@@ -60,9 +60,7 @@ async def advance_to(ctx: Context, ticket_id: str, *, target: str, comment: str 
     async with transaction():
         ticket = await _lock(ctx, ticket_id, expected=ANY_VERSION)
         status = ticket["status"]
-        if status == target:
-            return 0
-        if target == lifecycle.CANCELLED:
+        if target == lifecycle.CANCELLED and status != target:
             await cancel(ctx, ticket_id, reason=comment or "cancelled by the remote system")
             return 1
         steps = 0
@@ -73,7 +71,7 @@ async def advance_to(ctx: Context, ticket_id: str, *, target: str, comment: str 
             await reopen(ctx, ticket_id, reason=comment or "reopened by the remote system")
             return steps + 1
         way = lifecycle.path(status, target)
-        if not way:
+        if status != target and not way:
             raise ForbiddenTransition(f"A ticket that is {status} cannot come to {target}.")
         for step in way:
             await change_status(ctx, ticket_id, new_status=step, comment=comment)
