@@ -49,8 +49,8 @@ TURN_S: Final = 20.0
 """Longest wait for a turn, when several routes lead to the same endpoint."""
 RETRY_S_FIRST: Final = 1.0
 RETRY_S_MAX: Final = 300.0
-AFTER_PROBE_S: Final = 1.0
-"""A failed probe comes so much later than the next probe may start."""
+AFTER_PROBE_S: Final = 3.0
+"""A failed probe comes so much later than the next one may start; longer than a worker's sleep between two looks."""
 ATTEMPTS_MAX_DEFAULT: Final = 12
 DETAIL_CHARACTERS_MAX: Final = 500
 REMOTE_ID_CHARACTERS_MAX: Final = 255

@@ -25,7 +25,7 @@ async def remote() -> AsyncIterator[Remote]:
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "POLL_S", 0.05)
     monkeypatch.setattr(lane, "RETRY_S_FIRST", 0.02)
-    monkeypatch.setattr(lane, "AFTER_PROBE_S", 0.05)
+    monkeypatch.setattr(lane, "AFTER_PROBE_S", 0.7)
 
 
 @pytest.fixture

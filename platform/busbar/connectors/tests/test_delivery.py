@@ -10,9 +10,10 @@ from structlog.testing import capture_logs
 from busbar.connectors import commands
 from busbar.connectors.breaker import BreakerState
 from busbar.connectors.commands import Changes
-from busbar.connectors.contract import Attempt, Connector, DeliveryClass, Endpoint, Receipt
+from busbar.connectors.contract import Attempt, Connector, DeliveryClass, Endpoint, Receipt, Retryable
 from busbar.connectors.desk import EndpointDesk, breaker_readings
 from busbar.connectors.secrets import Secret
+from busbar.connectors.shared_breaker import SharedBreaker
 from busbar.connectors.tests import support
 from busbar.connectors.tests.support import (
     ACME,
@@ -242,6 +243,18 @@ class TestSeveralProcesses:
             await other.close()
         assert sorted(len(events) for events in remote.records.values()) == [1] * 6
 
+    async def test_do_not_fall_back_to_what_they_read_before_a_change(self, desk: EndpointDesk) -> None:
+        shared = SharedBreaker("acme-1", clock=support.utc_now, policy=support.QUICK)
+        read_before = await fetchval("select breaker from core.endpoint")
+        for _ in range(3):
+            await shared.failed(Retryable("away"), generation=0)
+        assert shared.state.phase == "open"
+        assert not shared.learn(read_before)
+        assert shared.state.phase == "open"
+        await commands.resume_endpoint(context(), "acme-1")
+        assert shared.learn(await fetchval("select breaker from core.endpoint"))
+        assert shared.forecast().allowed
+
     async def test_learn_of_new_settings_before_their_next_attempt(self, desk: EndpointDesk, remote: Remote) -> None:
         other = make_desk()
         await other.refresh()
@@ -342,6 +355,7 @@ class TestAFaultyConnector:
         await other.close()
         assert outcome is not None
         assert (outcome.state, outcome.charge) == ("retrying", True)
+        assert outcome.detail is not None and outcome.detail.startswith("The connector failed")
 
     async def test_may_answer_with_characters_that_the_database_refuses(self, desk: EndpointDesk) -> None:
         async def deliver(endpoint: Endpoint, attempt: Attempt) -> Receipt:
