@@ -1,6 +1,7 @@
 """A plugin under test against a real database: its schema beside the core's, its events known, sites to act at."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from busbar.auth.actor import Actor, Context
@@ -9,9 +10,14 @@ from busbar.db.migrations import SchemaApp
 from busbar.events.registry import REGISTRY
 from busbar.host.catalog import Catalog
 from busbar.host.loader import Plugin, load
+from busbar.imports.commands import run_import
+from busbar.imports.contract import ALL_OR_NOTHING, Importer, ImportRun, Mode
+from busbar.imports.mapping import Mapping
+from busbar.imports.report import ImportReport
 from busbar.kit.clock import Clock, utc_now
 from busbar.kit.ids import uuid7
 from busbar.schema.core import CORE
+from busbar.schema.drift import drift
 from busbar.sites.directory import DIRECTORY
 
 
@@ -54,3 +60,22 @@ def context_of(username: str, *, permissions: Sequence[str], sites: Sequence[str
         correlation_id=f"test-{uuid7()}",
         clock=clock,
     )
+
+
+async def import_file(
+    ctx: Context,
+    importer: Importer,
+    path: Path,
+    *,
+    site_id: str,
+    mode: Mode = ALL_OR_NOTHING,
+    mapping: Mapping | None = None,
+) -> ImportReport:
+    """Run an import as the platform does, and wait for its report."""
+    return await run_import(ctx, importer, ImportRun(ctx=ctx, path=path, site_id=site_id, mode=mode, mapping=mapping))
+
+
+async def drift_of(plugin: Plugin) -> list[str]:
+    """One sentence for each column or constraint on which the plugin's tables and its migrated schema disagree."""
+    assert plugin.schema is not None, f"the plugin {plugin.name} has no schema"
+    return await drift(plugin.schema)
