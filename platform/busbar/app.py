@@ -25,6 +25,7 @@ from busbar.runtime import Platform
 from busbar.sites.routes import ROUTES as SITES
 from busbar.tickets.commands import apply_remote_change
 from busbar.tickets.routes import ROUTES as TICKETS
+from busbar.web.access import ANYONE
 from busbar.web.asgi import Edge
 from busbar.web.idempotency import idempotency_middleware
 from busbar.web.openapi import ProblemDocumentation, StructSchemas
@@ -118,7 +119,8 @@ def _openapi() -> OpenAPIConfig:
         title="Busbar",
         version=version("busbar"),
         summary="Operations and integration platform for electricity, water and gas utilities",
-        path="/openapi",
+        # A router of its own, to declare that anyone may read the documents (SPEC R7.2).
+        openapi_router=Router("/openapi", route_handlers=[], opt=ANYONE),
         create_examples=False,
         components=Components(
             security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}

@@ -36,6 +36,9 @@ def access_middleware(auth: Auth) -> Callable[[ASGIApp], ASGIApp]:
     def middleware(app: ASGIApp) -> ASGIApp:
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             access = scope["route_handler"].opt.get(PERMISSION_KEY)
+            if access is None and scope.get("method") == "OPTIONS":
+                # The framework's own answer to what an address takes; nobody could declare anything for it.
+                access = _AUTHENTICATED
             if not isinstance(access, str) or not access:
                 raise Forbidden("This address does not declare who may use it, so nobody may.")
             if access in _OPEN:
