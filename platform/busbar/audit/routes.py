@@ -32,13 +32,18 @@ KindFilter = Annotated[
 ObjectFilter = Annotated[
     str | None, QueryParameter(name="object_id", max_length=120, pattern=SINGLE_LINE, description="Id of what changed.")
 ]
-SiteFilter = Annotated[str | None, QueryParameter(name="site", max_length=40, pattern=SINGLE_LINE, description="Site id.")]
+SiteFilter = Annotated[
+    str | None, QueryParameter(name="site", max_length=40, pattern=SINGLE_LINE, description="Site id.")
+]
 CorrelationFilter = Annotated[
-    str | None, QueryParameter(name="correlation_id", max_length=128, pattern=SINGLE_LINE, description="Of the request.")
+    str | None,
+    QueryParameter(name="correlation_id", max_length=128, pattern=SINGLE_LINE, description="Of the request."),
 ]
 SinceFilter = Annotated[datetime | None, QueryParameter(name="since", description="From this moment on (RFC 3339).")]
 UntilFilter = Annotated[datetime | None, QueryParameter(name="until", description="Before this moment (RFC 3339).")]
-SealNumber = Annotated[int | None, QueryParameter(name="seal_id", ge=1, le=2**63 - 1, description="Of a head kept before.")]
+SealNumber = Annotated[
+    int | None, QueryParameter(name="seal_id", ge=1, le=2**63 - 1, description="Of a head kept before.")
+]
 SealHash = Annotated[
     str | None, QueryParameter(name="hash", pattern=r"^[0-9a-f]{64}$(?!\n)", description="Of a head kept before.")
 ]

@@ -65,6 +65,12 @@ class TestDeclarations:
                 answer = await ask(client, "/forgotten", token)
                 assert (answer.status_code, answer.json()["code"]) == (403, "AUTH_003")
 
+    async def test_what_an_address_takes_is_told_to_who_is_signed_in(self, auth: Auth, maria: UUID) -> None:
+        async with running(auth) as client:
+            assert (await client.options("/pm")).status_code == 401
+            answer = await client.options("/pm", headers={"Authorization": f"Bearer {await token_of(auth)}"})
+        assert answer.status_code == 204 and "GET" in answer.headers["Allow"]
+
     async def test_without_a_token_it_is_auth_001(self, auth: Auth) -> None:
         async with running(auth) as client:
             for path in ("/mine", "/pm"):
