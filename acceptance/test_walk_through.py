@@ -44,11 +44,11 @@ class TestWalkThrough:
                 assert "walk-through-1" in str(trace)
                 assert record["sys_id"] in str(trace)
 
-    async def test_closing_the_ticket_resolves_the_record(self) -> None:
+    async def test_closing_the_ticket_resolves_the_record_over_tls(self) -> None:
         async with installation() as installed, world(installed) as around:
             busbar = await installed.start()
             async with Api(busbar.url) as api:
-                await around.furnish(api)
+                await around.furnish(api, tls=True)
                 ticket_id = (await api.post("/api/v1/pm/incidents", incident(1)))["ticket_id"]
                 for status in ("Assigned", "In_Progress", "Closed"):
                     body = {"new_status": status, "comment": f"now {status}"}

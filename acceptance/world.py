@@ -23,8 +23,11 @@ class World:
         self.remote = RemoteControl(ready["url"])
         self._ready = ready
 
-    async def furnish(self, api: Api) -> None:
-        """Make the site, its assets, the endpoint and the published route."""
+    async def furnish(self, api: Api, *, tls: bool = False) -> None:
+        """Make the site, its assets, the endpoint (reached over TLS if asked) and the published route."""
+        address = {"base_url": self._ready["url"]}
+        if tls:
+            address = {"base_url": self._ready["tls_url"], "ca_file": self._ready["ca_file"]}
         await api.post("/api/v1/sites", {"site_id": "north", "name": "Depot North", "modules": ["pm"]})
         for n in range(ASSETS):
             asset = {"asset_id": f"TRF-{n}", "asset_type": "transformer", "name": f"Transformer {n}", "site": "north"}
@@ -35,7 +38,7 @@ class World:
                 "endpoint_id": "service-desk",
                 "connector": "itsm",
                 "name": "Service desk",
-                "settings": {"base_url": self._ready["url"], "username": self._ready["username"], "timeout_s": 5},
+                "settings": address | {"username": self._ready["username"], "timeout_s": 5},
                 "secrets": {"password": self._ready["password"], "webhook_secret": WEBHOOK_SECRET},
             },
         )

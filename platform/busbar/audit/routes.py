@@ -21,16 +21,16 @@ Ctx = Annotated[ContextOfEntry, Dependency(skip_validation=True)]
 
 ActorFilter = Annotated[
     str | None,
-    QueryParameter(name="actor", max_length=120, pattern=SINGLE_LINE, description="User name or user id of who acted."),
+    QueryParameter(name="actor", max_length=120, pattern=SINGLE_LINE, description="Name or id of who acted."),
 ]
 ActionFilter = Annotated[
-    str | None, QueryParameter(name="action", max_length=120, pattern=SINGLE_LINE, description="Such as user.create.")
+    str | None, QueryParameter(name="action", max_length=120, pattern=SINGLE_LINE, description="As user.create.")
 ]
 KindFilter = Annotated[
-    str | None, QueryParameter(name="object_kind", max_length=60, pattern=SINGLE_LINE, description="Such as ticket.")
+    str | None, QueryParameter(name="object_kind", max_length=60, pattern=SINGLE_LINE, description="As ticket.")
 ]
 ObjectFilter = Annotated[
-    str | None, QueryParameter(name="object_id", max_length=120, pattern=SINGLE_LINE, description="Id of what changed.")
+    str | None, QueryParameter(name="object_id", max_length=120, pattern=SINGLE_LINE, description="What changed.")
 ]
 SiteFilter = Annotated[
     str | None, QueryParameter(name="site", max_length=40, pattern=SINGLE_LINE, description="Site id.")

@@ -3,7 +3,6 @@
 import secrets
 from pathlib import Path
 
-import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -14,6 +13,7 @@ from busbar.db import fetch, fetchval
 from busbar.errors import InvalidPayload, NotFound
 from busbar.imports.commands import run_import
 from busbar.imports.contract import ALL_OR_NOTHING, PARTIAL, Importer, ImportRun
+from busbar.imports.mapping import read_mapping
 from busbar.imports.report import ImportReport
 from busbar.runtime import Platform
 from busbar.sites import commands as sites
@@ -100,6 +100,8 @@ def run_importer(
     if not path.exists():
         raise NotFound(f"There is nothing at {path}.")
 
+    columns = msgspec.json.decode(mapping.read_bytes()) if mapping else None
+
     async def work(running: Platform) -> ImportReport:
         importer = _importer(running, name)
         with Progress(
@@ -115,7 +117,7 @@ def run_importer(
                     path=path,
                     site_id=site or _only_site(),
                     mode=PARTIAL if partial else ALL_OR_NOTHING,
-                    mapping=msgspec.json.decode(mapping.read_bytes()) if mapping else None,
+                    mapping=read_mapping(mapping.read_bytes()) if mapping else None,
                     progress=lambda rows: progress.advance(task, rows),
                 ),
             )
@@ -143,9 +145,8 @@ def _show(report: ImportReport, errors: Path | None) -> None:
         f"{report.rows_read} rows read, {report.rows_accepted} taken, {report.rows_rejected} rejected.",
         style="green" if not report.rows_rejected else "yellow",
     )
-    for row in report.errors[:20]:
-        for cell in row.errors:
-            people.print(f"  line {row.line}: {cell.field}: {cell.message}", markup=False)
+    for error in report.errors[:20]:
+        people.print(f"  line {error.line}: {error.field}: {error.message} ({error.value!r})", markup=False)
     if report.errors_total > 20:
         people.print(f"  … {report.errors_total} errors in all; write them to a file with --errors FILE.")
     if errors is not None:

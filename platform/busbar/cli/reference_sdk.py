@@ -60,7 +60,7 @@ def _subject(name: str, module: str) -> str:
 def _origins() -> dict[str, tuple[str, str]]:
     spec = importlib.util.find_spec(sdk.__name__)
     assert spec is not None and spec.origin is not None, "busbar.sdk has been imported"
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for node in ast.parse(Path(spec.origin).read_text("utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}

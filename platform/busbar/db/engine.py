@@ -68,7 +68,7 @@ class Engine(PostgresEngine):
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """The open transaction's connection, or one of the pool for the time of the block."""
-        opened = self.current_transaction.get()
+        opened: Transaction | None = self.current_transaction.get()  # type: ignore[assignment]
         if opened is not None:
             opened.check_owner()
             yield opened.connection

@@ -8,11 +8,14 @@ that were started inside inherit the connection (D2, D3).
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import structlog
 from piccolo.engine.postgres import PostgresTransaction
+
+if TYPE_CHECKING:
+    from busbar.db.engine import Engine
 
 log = structlog.get_logger()
 
@@ -25,6 +28,8 @@ class Transaction(PostgresTransaction):
     """What `DB.transaction()` returns; see the module's docstring for how it differs from Piccolo's."""
 
     __slots__ = ("_after_commit", "_task")
+    engine: "Engine"
+    _parent: "Transaction | None"
 
     async def __aenter__(self) -> "Transaction":
         if self._parent is not None:
@@ -101,7 +106,7 @@ def on_commit(call: Callable[[], None]) -> None:
     """Call `call` once this task's transaction has committed, or now if none is open; it must not block."""
     from busbar.db.engine import DB
 
-    opened = DB.current_transaction.get()
+    opened: Transaction | None = DB.current_transaction.get()  # type: ignore[assignment]
     if opened is None:
         call()
     else:

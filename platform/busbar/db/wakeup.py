@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import enum
 import random
+from collections.abc import Iterator
 
 import asyncpg
 import structlog
@@ -43,7 +44,7 @@ _unsent_there = asyncio.Event()
 
 
 @contextlib.contextmanager
-def signal(channel: Channel):  # type: ignore[no-untyped-def]
+def signal(channel: Channel) -> Iterator[asyncio.Event]:
     """An `asyncio.Event` that is set whenever the channel is poked, here or in another process."""
     event = asyncio.Event()
     event.set()

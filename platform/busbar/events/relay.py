@@ -101,12 +101,10 @@ class Relay:
             last = await fetchval("select coalesce(max(position), 0) from core.event")
             positions = [last + n for n in range(1, len(events) + 1)]
             await fetch(_POSITION, [event.event_id for event in events], positions)
-            rows = [
-                _row(event, position, match)
-                for event, position in zip(events, positions, strict=True)
-                for matcher in self._matchers
-                for match in matcher.match(event)
-            ]
+            rows: list[_Row] = []
+            for event, position in zip(events, positions, strict=True):
+                rows += [_row(event, position, match) for matcher in self._matchers for match in matcher.match(event)]
+                await asyncio.sleep(0)  # a thousand filters over a full batch would hold the loop for seconds
             if rows:
                 await write(rows)
             crash_point("relay_before_commit")

@@ -26,7 +26,7 @@ from busbar.web.text import SINGLE_LINE, SLUG, Moment, Text
 
 EventTypes = Annotated[
     list[str] | None,
-    QueryParameter(name="type", max_items=50, description="Types of event, such as PM_TICKET_CREATED; may be repeated."),
+    QueryParameter(name="type", max_items=50, description="Types, such as PM_TICKET_CREATED; may be repeated."),
 ]
 _WORD = Parameter(max_length=120, pattern=SINGLE_LINE)
 _SITE = QueryParameter(name="site", max_length=40, pattern=SLUG)

@@ -12,11 +12,10 @@ from typing import Any
 
 import msgspec
 
-from busbar.cli import main, serving
+import busbar.cli.serving  # noqa: F401 (imported here so that no fork has to)
+from busbar.cli import main
 from busbar.host.loader import installed
 from busbar.kit import crash
-
-assert serving.run_serve, "imported here so that no fork has to"
 
 
 def serve_requests() -> None:

@@ -2,8 +2,8 @@
 
 A module describes its part as an `Opening`. What a request asks for becomes one row of `asked`; the module's join and
 condition make rows of `accepted` from them (a request that does not come out, say because its asset does not exist,
-opens nothing); then ticket, audit entry, event and the module's own rows are written by the same statement. The counter row
-of the module and day is taken once for a whole batch, which keeps the numbers without gaps.
+opens nothing); then ticket, audit entry, event and the module's own rows are written by the same statement. The counter
+row of the module and day is taken once for a whole batch, which keeps the numbers without gaps.
 """
 
 from collections.abc import Mapping, Sequence
