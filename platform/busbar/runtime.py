@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import asyncpg
 import structlog
 
+from busbar.audit.sealer import Sealer
 from busbar.auth.config import AuthSettings
 from busbar.auth.first_start import ensure_admin
 from busbar.auth.permissions import PermissionFault, PermissionRegistry
@@ -30,6 +31,7 @@ from busbar.events.stream import EventStream
 from busbar.events.subscriptions import HandlerMatcher
 from busbar.host.catalog import Catalog
 from busbar.host.loader import Plugin, PluginRefused
+from busbar.imports.commands import watch_imports
 from busbar.kit.clock import Clock, utc_now
 from busbar.observability.health import Health, Lifecycle
 from busbar.observability.loop_lag import LoopLag
@@ -184,7 +186,9 @@ async def _start_work(
     worker = Worker(transport, lanes, number=number)
     relay = Relay([handlers, routes], transport.publish)
     await _keep(stack, relay.run(), "relay")
+    await _keep(stack, Sealer().run(), "audit-sealer")
     await _keep(stack, run_reconciler(grace_s=settings.takeover_s), "reconciler")
+    await _keep(stack, watch_imports(clock), "import-watch")
     await _keep(stack, worker.run(), "worker")
     stack.push_async_callback(worker.stop, within_s=settings.stop_s)
 
