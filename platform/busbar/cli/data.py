@@ -100,7 +100,7 @@ def run_importer(
     if not path.exists():
         raise NotFound(f"There is nothing at {path}.")
 
-    columns = msgspec.json.decode(mapping.read_bytes()) if mapping else None
+    rules = read_mapping(mapping.read_bytes()) if mapping else None
 
     async def work(running: Platform) -> ImportReport:
         importer = _importer(running, name)
@@ -117,7 +117,7 @@ def run_importer(
                     path=path,
                     site_id=site or _only_site(),
                     mode=PARTIAL if partial else ALL_OR_NOTHING,
-                    mapping=read_mapping(mapping.read_bytes()) if mapping else None,
+                    mapping=rules,
                     progress=lambda rows: progress.advance(task, rows),
                 ),
             )
@@ -145,6 +145,8 @@ def _show(report: ImportReport, errors: Path | None) -> None:
         f"{report.rows_read} rows read, {report.rows_accepted} taken, {report.rows_rejected} rejected.",
         style="green" if not report.rows_rejected else "yellow",
     )
+    if "withheld" in report.outcomes:
+        people.print("Nothing was written; with --partial the good rows are.", style="yellow")
     for error in report.errors[:20]:
         people.print(f"  line {error.line}: {error.field}: {error.message} ({error.value!r})", markup=False)
     if report.errors_total > 20:

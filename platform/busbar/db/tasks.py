@@ -29,6 +29,8 @@ def spawn(work: Coroutine[Any, Any, Any], *, name: str, pool: str | None = None)
     task = asyncio.get_running_loop().create_task(run(), name=name, context=contextvars.Context())
     _running.add(task)
     task.add_done_callback(_finished)
+    # A task that is cancelled before its first step never awaits its work; closing it says that this is meant.
+    task.add_done_callback(lambda _: work.close())
     return task
 
 

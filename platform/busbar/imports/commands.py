@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -32,6 +33,8 @@ ABANDONED_AFTER_S: Final = 60.0
 _ABANDONED: Final = (
     "The process that ran the import has ended; what it had not finished was not written. Start it again."
 )
+
+_DATABASE_ERRORS: Final = (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 _OPEN = """
 insert into core.import_job (import_id, importer, site_id, file_name, mode, state, created_by, correlation_id,
@@ -110,8 +113,8 @@ async def watch_imports(clock: Clock) -> None:
     while True:
         try:
             await fail_abandoned(clock())
-        except BusbarError as error:
-            log.warning("imports_not_watched", error=error.detail)
+        except _DATABASE_ERRORS as error:
+            log.warning("imports_not_watched", error=repr(error))
         await asyncio.sleep(ABANDONED_AFTER_S / 2)
 
 
@@ -189,9 +192,9 @@ async def _tell_progress(run: ImportRun, counter: _Counter) -> None:
                 counter.rows,
                 run.ctx.clock(),
             )
-        except BusbarError as error:
+        except _DATABASE_ERRORS as error:
             # The import itself goes on, or fails by itself; the next beat tells more.
-            log.warning("import_progress_not_told", import_id=str(run.import_id), error=error.detail)
+            log.warning("import_progress_not_told", import_id=str(run.import_id), error=repr(error))
             continue
         told, silent_s = counter.rows, 0.0
 

@@ -17,6 +17,7 @@ from busbar.imports.report import CellError, ReportBuilder
 from busbar.imports.transforms import Reader, Transform, reader_for
 from busbar.web.amounts import amount_errors
 from busbar.web.text import PATTERN_MESSAGES
+from busbar.web.validation import BODY, decode_body
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -37,6 +38,26 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The rules of all fields, by field name. A field without a rule keeps its default."""
 
     fields: Annotated[dict[str, FieldRule], Meta(min_length=1, max_length=200)]
+
+
+def read_mapping(text: bytes) -> Mapping:
+    """A mapping as JSON.
+
+    Raises:
+        BadFormat: it is not JSON.
+        InvalidPayload: naming every rule that is not one, as `mapping.fields.name.column`.
+    """
+    try:
+        mapping: Mapping = decode_body(text, Mapping)
+    except InvalidPayload as refused:
+        errors = [
+            FieldError(field="mapping" if each.field == BODY else f"mapping.{each.field}", message=each.message)
+            for each in refused.errors
+        ]
+        detail = refused.detail.replace("The body", "The mapping")
+        errors = errors or [FieldError(field="mapping", message="is not a mapping")]
+        raise type(refused)(detail, errors=errors) from None
+    return mapping
 
 
 class MappedRow(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

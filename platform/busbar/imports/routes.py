@@ -12,16 +12,15 @@ from litestar.enums import RequestEncodingType
 from litestar.params import Body, QueryParameter
 
 from busbar.auth.actor import Context
-from busbar.errors import BadFormat, FieldError, InvalidPayload, NotFound
+from busbar.errors import NotFound
 from busbar.imports import commands, queries
 from busbar.imports.contract import ALL_OR_NOTHING, Importer, ImportRun, Mode
-from busbar.imports.mapping import Mapping
+from busbar.imports.mapping import read_mapping
 from busbar.imports.queries import ImportView
 from busbar.imports.uploads import keep_upload
 from busbar.web.access import AUTHENTICATED, needs
 from busbar.web.pagination import CursorParameter, LimitParameter, Page, SortParameter
 from busbar.web.text import SLUG, Slug
-from busbar.web.validation import decode_body
 
 _READ = needs("imports.read")
 
@@ -90,7 +89,7 @@ async def start_import(
     if importer is None:
         raise NotFound(f"There is no importer {data.importer}; there are {', '.join(sorted(importers))}.")
     ctx.require(importer.permission)
-    mapping = _mapping(data.mapping) if data.mapping else None
+    mapping = read_mapping(data.mapping.encode()) if data.mapping else None
     upload = await asyncio.to_thread(keep_upload, data.file.file, as_folder=importer.folder)
     run = ImportRun(ctx=ctx, path=upload.path, site_id=data.site, mode=data.mode, mapping=mapping)
     try:
@@ -140,18 +139,6 @@ def _fields(target: type[msgspec.Struct]) -> dict[str, Any]:
     (schema,), components = msgspec.json.schema_components([target], ref_template="#/$defs/{name}")
     own = components.pop(schema["$ref"].rsplit("/", 1)[-1])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **own, "$defs": components}
-
-
-def _mapping(text: str) -> Mapping:
-    try:
-        mapping: Mapping = decode_body(text.encode(), Mapping)
-    except BadFormat:
-        error = FieldError(field="mapping", message="is not JSON")
-        raise BadFormat("The mapping is not JSON.", errors=[error]) from None
-    except InvalidPayload as refused:
-        errors = [FieldError(field=f"mapping.{each.field}", message=each.message) for each in refused.errors]
-        raise type(refused)(refused.detail, errors=errors) from None
-    return mapping
 
 
 def _printable(name: str) -> str:
