@@ -322,6 +322,26 @@ class TestALane:
         assert [(attempt.number, attempt.first) for attempt in support.ATTEMPTS] == [(2, True)]
 
 
+class TestAChangeDuringAnAttempt:
+    async def test_lets_it_end_with_the_old_session_which_then_closes(self, desk: EndpointDesk, remote: Remote) -> None:
+        remote.hold = asyncio.Event()
+        await add_deliveries("T-1")
+        before = desk.get("acme-1")
+        assert before is not None
+        async with before.in_use() as seen:
+            old_session = seen.http
+        async with working(desk):
+            await asyncio.wait_for(remote.held.wait(), 5)
+            await commands.change_endpoint(context(), desk, "acme-1", Changes(name="New name"))
+            await desk.refresh()
+            assert desk.get("acme-1") is not before
+            assert not old_session.closed
+            remote.hold.set()
+            await all_delivered(1)
+        assert old_session.closed
+        assert remote.requests == ["T-1"]
+
+
 class TestAFaultyConnector:
     async def test_is_tried_again_and_its_secret_stays_out_of_log_and_ledger(
         self, desk: EndpointDesk, remote: Remote

@@ -174,10 +174,11 @@ class TestAStranger:
         stranger = new_signing_secret()
         unknown = await send(site, CLOSED, endpoint_id="acme-99", secret=stranger)
         known = await send(site, CLOSED, secret=stranger)
-        await commands.change_endpoint(context(), desk, "acme-1", Changes(secrets={"webhook_secret": None}))
-        closed = await send(site, CLOSED, secret=stranger)
         await commands.change_endpoint(context(), desk, "acme-1", Changes(active=False))
         off = await send(site, CLOSED, secret=SIGNING)
+        change = Changes(active=True, secrets={"webhook_secret": None})
+        await commands.change_endpoint(context(), desk, "acme-1", change)
+        closed = await send(site, CLOSED, secret=SIGNING)
 
         def seen(answer: httpx.Response) -> dict[str, Any]:
             body: dict[str, Any] = answer.json()
