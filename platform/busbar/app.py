@@ -120,7 +120,7 @@ def _openapi() -> OpenAPIConfig:
         version=version("busbar"),
         summary="Operations and integration platform for electricity, water and gas utilities",
         # A router of its own, to declare that anyone may read the documents (SPEC R7.2).
-        openapi_router=Router("/openapi", route_handlers=[], opt=ANYONE),
+        openapi_router=Router("/openapi", route_handlers=[], opt=ANYONE, include_in_schema=False),
         create_examples=False,
         components=Components(
             security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}

@@ -82,6 +82,13 @@ class Client:
         """PATCH; the body, if the status is the expected one."""
         return await self._expect("PATCH", path, body, status, headers)
 
+    @contextlib.asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """GET whose answer is read while it comes, such as the stream of events; it is left when the block ends."""
+        sent = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        async with self._session.get(self.url(path), headers=sent) as answer:
+            yield answer
+
     def url(self, path: str) -> str:
         """The whole address of a path."""
         return self._url + (path[1:] if path.startswith("//") else f"/api/v1{path}")
