@@ -10,6 +10,7 @@ from litestar.params import Parameter
 from busbar.auth.actor import Context
 from busbar.errors import FieldError, InvalidPayload, NotFound
 from busbar.sites import commands, queries
+from busbar.sites.directory import DIRECTORY
 from busbar.sites.queries import SiteView
 from busbar.web.access import needs
 from busbar.web.conditional import IfMatchHeader, parse_if_match, versioned
@@ -63,6 +64,7 @@ async def create_site(ctx: Context, state: State, data: NewSite) -> Response[Sit
     await commands.create_site(
         ctx, site_id=data.site_id, name=data.name, timezone=data.timezone, modules=sorted(set(data.modules))
     )
+    await DIRECTORY.refresh()  # the caller's next request may come before the notice that a site was made
     site = await queries.get_site(ctx, data.site_id)
     return versioned(site, site.version, status_code=201)
 
@@ -91,6 +93,7 @@ async def switch_module(ctx: Context, state: State, site_id: SiteId, module: Sit
     if module not in state.modules:
         raise NotFound(f"There is no module {module}.")
     await commands.set_module(ctx, site_id, module, enabled=data.enabled)
+    await DIRECTORY.refresh()
     return await queries.get_site(ctx, site_id)
 
 
