@@ -159,12 +159,9 @@ def in_plain_text(findings: Findings) -> str:
         rows = [table.columns, *([shown(cell) for cell in row] for row in table.rows)]
         widths = [max(len(row[n]) for row in rows) for n in range(len(table.columns))]
         lines.append(f"\n{table.title}")
-        lines += [
-            "  ".join(
-                cell.ljust(width) if n == 0 else cell.rjust(width) for n, (cell, width) in enumerate(zip(row, widths))
-            )
-            for row in rows
-        ]
+        for row in rows:
+            first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append("  ".join([first.strip().ljust(widths[0]), *rest]))
     lines += [
         "",
         *(f"{'met' if goal.met else 'MISSED'}: {goal.text}; found {shown(goal.found)}" for goal in findings.goals),

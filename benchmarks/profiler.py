@@ -53,7 +53,9 @@ def _package(frame: str) -> str:
     if parts and parts[0] == "busbar" and len(parts) > 2:
         return f"busbar.{parts[1]}"
     known = ("busbar_pm", "litestar", "uvicorn", "asyncpg", "piccolo", "structlog", "msgspec", "jwt")
-    return parts[0] if parts and parts[0] in known else "standard library"
+    if parts and parts[0] in known:
+        return parts[0]
+    return f"standard library: {Path(parts[0]).stem if parts else 'other'}"
 
 
 def _table(counted: dict[str, int], remark: str) -> Table:
