@@ -71,7 +71,8 @@ class GroupWriter(Generic[Item, Result]):
     async def _write_batch(self, batch: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         try:
             results: Sequence[Result | BaseException] = await self._write([item for item, _ in batch])
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, ValueError) as error:
+            # The server refuses the statement, or one of the values could not even be sent.
             if len(batch) == 1:
                 results = [error]
             else:

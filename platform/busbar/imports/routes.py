@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get, post
+from litestar import Request, Response, get, post
 from litestar.datastructures import State, UploadFile
 from litestar.enums import RequestEncodingType
 from litestar.params import Body, QueryParameter
 
 from busbar.auth.actor import Context
-from busbar.errors import NotFound
+from busbar.errors import BadFormat, NotFound
 from busbar.imports import commands, queries
 from busbar.imports.contract import ALL_OR_NOTHING, Importer, ImportRun, Mode
 from busbar.imports.mapping import read_mapping
@@ -20,8 +20,10 @@ from busbar.imports.queries import ImportView
 from busbar.imports.uploads import keep_upload
 from busbar.web.access import AUTHENTICATED, needs
 from busbar.web.pagination import CursorParameter, LimitParameter, Page, SortParameter
+from busbar.web.problems import problem_response
 from busbar.web.text import SLUG, Slug
 
+_FORM_ERRORS = (UnicodeError, LookupError)
 _READ = needs("imports.read")
 
 ImporterFilter = Annotated[
@@ -37,7 +39,7 @@ SiteFilter = Annotated[
 class ImportForm:
     """A file to be imported."""
 
-    importer: Annotated[str, msgspec.Meta(min_length=1, max_length=80)]
+    importer: Annotated[str, msgspec.Meta(min_length=1, max_length=80, pattern=r"^[a-z0-9_.]*$")]
     """One of `GET /importers`."""
     site: Slug
     file: UploadFile
@@ -79,7 +81,14 @@ async def list_importers(ctx: Context, state: State) -> tuple[ImporterView, ...]
     )
 
 
-@post("/imports", opt=AUTHENTICATED, status_code=202)
+def _unreadable_form(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """A part of the form is not in the character set that it claims; the framework lets that through as it is."""
+    if isinstance(error, UnicodeError) or type(error) is LookupError:
+        return problem_response(BadFormat("A field of the form is not valid UTF-8."), instance=request.url.path)
+    raise error
+
+
+@post("/imports", opt=AUTHENTICATED, status_code=202, exception_handlers=dict.fromkeys(_FORM_ERRORS, _unreadable_form))
 async def start_import(
     ctx: Context, state: State, data: Annotated[ImportForm, Body(media_type=RequestEncodingType.MULTI_PART)]
 ) -> Response[ImportView]:

@@ -20,6 +20,13 @@ from busbar.testing.app import Answer, Client, RunningApp, running_app
 from busbar.testing.database import TestServer
 from busbar.testing.plugins import add_site
 
+RAW_HEADERS = {"Content-Type": "multipart/form-data; boundary=x"}
+RAW_FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="importer"\r\n\r\nlab.lines\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="site"\r\n\r\na\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nonce\r\n--x--\r\n'
+)
+
 
 class Bench:
     """A running platform with the plugin, and its callers."""
@@ -112,13 +119,10 @@ class TestAnImport:
         assert {row["actor_name"] for row in rows} == {job["created_by"]}
 
     async def test_is_made_once_when_it_is_sent_twice_with_one_key(self, bench: Bench) -> None:
-        body = (
-            b'--x\r\nContent-Disposition: form-data; name="importer"\r\n\r\nlab.lines\r\n'
-            b'--x\r\nContent-Disposition: form-data; name="site"\r\n\r\na\r\n'
-            b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nonce\r\n--x--\r\n'
-        )
-        headers = {"Content-Type": "multipart/form-data; boundary=x", "Idempotency-Key": str(uuid7())}
-        first, second = [await bench.researcher.send("POST", "/imports", data=body, headers=headers) for _ in range(2)]
+        headers = RAW_HEADERS | {"Idempotency-Key": str(uuid7())}
+        first, second = [
+            await bench.researcher.send("POST", "/imports", data=RAW_FORM, headers=headers) for _ in range(2)
+        ]
         assert (first.status, second.status) == (202, 202)
         assert first.body["import_id"] == second.body["import_id"]
         assert (await bench.done(first))["rows_read"] == 1
@@ -189,6 +193,15 @@ class TestARefusedUpload:
         answer = await bench.researcher.send("POST", "/imports", data=form())
         assert answer.status == 400, answer
         assert answer.body["code"].startswith("VAL_")
+
+    async def test_in_a_character_set_that_it_is_not_in_is_malformed(self, bench: Bench) -> None:
+        for charset, text in (("utf-8", b"\xff"), ("nonsense", b"x"), ("utf-7", b"+2AA-")):
+            odd = (
+                f'--x\r\nContent-Disposition: form-data; name="mapping"\r\nContent-Type: text/plain; charset={charset}'
+            )
+            body = odd.encode() + b"\r\n\r\n" + text + b"\r\n" + RAW_FORM
+            answer = await bench.researcher.send("POST", "/imports", data=body, headers=RAW_HEADERS)
+            assert (answer.status, answer.body["code"]) == (400, "VAL_003"), answer
 
     async def test_is_told_to_wait_when_too_many_run(self, bench: Bench) -> None:
         bench.lab.go_on.clear()
