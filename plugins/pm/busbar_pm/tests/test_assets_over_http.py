@@ -1,5 +1,6 @@
 """Assets over HTTP, against a whole platform."""
 
+import asyncio
 import string
 from datetime import date
 from typing import Any
@@ -172,3 +173,47 @@ class TestSitesAndModules:
         admin = await served.client()
         answer = await admin.post("/api/v1/pm/assets", json={"asset_type": "feeder", "name": "X"})
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "site")
+
+    async def test_a_module_that_is_switched_off_is_gone_until_it_is_switched_on_again(self, served: Served) -> None:
+        admin = await served.client()
+        created = await admin.post("/api/v1/sites", json={"site_id": "depot", "name": "Depot", "modules": ["pm"]})
+        assert created.status_code == 201, created.text
+        await served.add_user("dora", sites=["depot"])
+        dora = await served.client("dora")
+        await until(dora, "/api/v1/pm/assets", status=200)
+        asset_id = await add(dora)
+        body = {"asset_id": asset_id, "fault_type": "fault", "severity": "P1", "description": "?"}
+
+        await admin.put("/api/v1/sites/depot/modules/pm", json={"enabled": False})
+        refused = await dora.post("/api/v1/pm/incidents", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (404, "RES_001")
+        await until(dora, f"/api/v1/pm/assets/{asset_id}", status=404)
+
+        await admin.put("/api/v1/sites/depot/modules/pm", json={"enabled": True})
+        await until(dora, f"/api/v1/pm/assets/{asset_id}", status=200)
+        assert (await dora.post("/api/v1/pm/incidents", json=body)).status_code == 201
+
+
+async def until(client: httpx.AsyncClient, path: str, *, status: int) -> httpx.Response:
+    """The answer, once every part of the process knows what was changed."""
+    async with asyncio.timeout(8):
+        while (answer := await client.get(path)).status_code != status:
+            await asyncio.sleep(0.02)
+    return answer
+
+
+class TestATableSentByHttp:
+    async def test_becomes_assets(self, erna: httpx.AsyncClient) -> None:
+        table = "Asset ID;asset_type;name;parent_id\nUP-2;feeder;Ölmühle;UP-1\nUP-1;substation;Station;\n"
+        sent = await erna.post(
+            "/api/v1/imports",
+            data={"importer": "pm.assets", "site": "north"},
+            files={"file": ("netz.csv", table.encode("cp1252"))},
+        )
+        assert sent.status_code == 202, sent.text
+        async with asyncio.timeout(8):
+            while (job := (await erna.get(sent.headers["Location"])).json())["state"] == "running":
+                await asyncio.sleep(0.02)
+        assert (job["state"], job["outcomes"]) == ("done", {"created": 2, "updated": 0, "unchanged": 0})
+        asset = (await erna.get("/api/v1/pm/assets/UP-2")).json()
+        assert (asset["name"], asset["parent_id"]) == ("Ölmühle", "UP-1")
