@@ -85,7 +85,7 @@ class EndpointDesk:
             retired = [self._endpoints.pop(endpoint_id) for endpoint_id in self._endpoints.keys() - rows.keys()]
             news = False
             for endpoint_id, row in rows.items():
-                news |= self._lane(endpoint_id).breaker.learn(row["breaker"])
+                news |= self._lane(endpoint_id).breaker.learn(row["breaker"], version=row["version"])
                 known = self._endpoints.get(endpoint_id)
                 if known is not None and known.version == row["version"]:
                     continue

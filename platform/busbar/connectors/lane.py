@@ -118,16 +118,18 @@ class EndpointLane:
 
     async def _attempt(self, held: Claimed) -> Outcome:
         standing = await self._desk.references.standing(self._endpoint_id, held.event.subject)
-        self.breaker.learn(standing.breaker)
+        if standing.version is not None:
+            self.breaker.learn(standing.breaker, version=standing.version)
+        admission = await self.breaker.enter()
+        if not admission.allowed:
+            return _unused("The endpoint is paused.")
+        # Only now: new settings reset the breaker, and whoever it lets in afterwards must not try the old ones.
         known = self._desk.get(self._endpoint_id)
-        if known is None or known.version != standing.version:
+        if known is None or known.version < self.breaker.version:
             await self._desk.refresh()
         endpoint = self._desk.at_work(self._endpoint_id)
         if endpoint is None or endpoint.connector is None:
             return _unused("The endpoint is switched off, or its plugin does not work.")
-        admission = await self.breaker.enter()
-        if not admission.allowed:
-            return _unused("The endpoint is paused.")
         attempt = await _attempt_of(held, standing)
         result = await _deliver(endpoint, endpoint.connector, attempt)
         if isinstance(result, DeliveryError):

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 POLICY: Final = BreakerPolicy(probe_s_max=60.0)
 """A probe is lost when the lease of its delivery is (`ledger.LEASE_S`)."""
 
-_LOCK = "select breaker from core.endpoint where endpoint_id = $1 for update"
+_LOCK = "select breaker, version from core.endpoint where endpoint_id = $1 for update"
 _STORE = "update core.endpoint set breaker = $2::jsonb where endpoint_id = $1"
 _DUE_NOW = """
 update core.delivery set next_attempt_at = now()
@@ -39,14 +39,16 @@ class SharedBreaker:
         self._policy = policy
         self.state = BreakerState()
         """The copy; behind the row by moments."""
+        self.version = 0
+        """The endpoint's version that the copy belongs to: who is let in must not use settings from before it."""
 
-    def learn(self, stored: str | None) -> bool:
+    def learn(self, stored: str | None, *, version: int) -> bool:
         """Take over what a query read from the row; True if the breaker has closed by that."""
         state = decode_breaker(stored)
         if state.generation < self.state.generation:
             return False  # read before a change that this process knows of already
         closed = state.phase == "closed" and self.state.phase != "closed"
-        self.state = state
+        self.state, self.version = state, version
         return closed
 
     def forecast(self) -> Admission:
@@ -80,12 +82,14 @@ class SharedBreaker:
         )
 
     async def _change(self, step: Callable[[BreakerState], BreakerState]) -> BreakerState:
-        self.state = await change_breaker(self._endpoint_id, step)
+        self.state, self.version = await change_breaker(self._endpoint_id, step)
         return self.state
 
 
-async def change_breaker(endpoint_id: str, step: Callable[[BreakerState], BreakerState]) -> BreakerState:
+async def change_breaker(endpoint_id: str, step: Callable[[BreakerState], BreakerState]) -> tuple[BreakerState, int]:
     """Replace the stored state by `step` of it, under the row's lock; other processes hear of a new phase.
+
+    Returns the new state, and the endpoint's version that it belongs to (0 when there is no such endpoint).
 
     When the breaker closes, everything that waited for another attempt is due at once: the backlog drains in the order
     of the events, and not in that of the waits that the outage left behind.
@@ -94,8 +98,9 @@ async def change_breaker(endpoint_id: str, step: Callable[[BreakerState], Breake
         row = await fetchrow(_LOCK, endpoint_id)
         before = decode_breaker(None if row is None else row["breaker"])
         after = step(before)
+        version = 0 if row is None else int(row["version"])
         if row is None or after == before:
-            return after
+            return after, version
         await execute(_STORE, endpoint_id, msgspec.json.encode(after).decode())
         if after.generation != before.generation:
             if after.phase == "closed":
@@ -104,7 +109,7 @@ async def change_breaker(endpoint_id: str, step: Callable[[BreakerState], Breake
     if after.phase != before.phase:
         until = None if after.until is None else after.until.isoformat()
         log.info("breaker", endpoint=endpoint_id, phase=after.phase, reason=after.reason, until=until)
-    return after
+    return after, version
 
 
 def decode_breaker(stored: str | None) -> BreakerState:

@@ -30,7 +30,7 @@ from busbar.connectors.tests.support import (
     until,
     working,
 )
-from busbar.db import execute, fetch, fetchval
+from busbar.db import execute, fetch, fetchval, spawn, transaction
 from busbar.db.wakeup import Channel, poke
 from busbar.events import ledger
 
@@ -164,6 +164,28 @@ class TestExpiredCredentials:
             await all_delivered(2)
         assert await fetchval("select max(charged) from core.delivery") == 1
 
+    async def test_are_not_tried_by_an_attempt_that_was_let_in_after_the_change(
+        self, desk: EndpointDesk, remote: Remote
+    ) -> None:
+        state = BreakerState(phase="open", reason="auth_expired", generation=1)
+        await execute("update core.endpoint set breaker = $1::jsonb", msgspec.json.encode(state).decode())
+        remote.token = "a fresh one"
+        await add_deliveries("T-1")
+        (held,) = await ledger.claim({SUBSCRIPTION: 1}, worker=1)
+        async with transaction():
+            changes = Changes(secrets={"token": Secret("a fresh one")})
+            await commands.change_endpoint(context(), desk, "acme-1", changes)
+            # It has read the old settings, and waits for the row to learn whether it may start.
+            trying = spawn(desk.lane("acme-1").attempt(held), name="attempt", pool="background")  # type: ignore[arg-type]
+
+            async def waits() -> bool:
+                return await fetchval("select exists (select 1 from pg_stat_activity where wait_event_type = 'Lock')")
+
+            await until(waits)
+        outcome = await trying
+        assert outcome.state == "delivered"
+        assert (await breaker())["phase"] == "closed"
+
 
 class TestAPoisonMessage:
     async def test_is_parked_while_good_traffic_flows(self, desk: EndpointDesk, remote: Remote) -> None:
@@ -249,10 +271,10 @@ class TestSeveralProcesses:
         for _ in range(3):
             await shared.failed(Retryable("away"), generation=0)
         assert shared.state.phase == "open"
-        assert not shared.learn(read_before)
+        assert not shared.learn(read_before, version=1)
         assert shared.state.phase == "open"
         await commands.resume_endpoint(context(), "acme-1")
-        assert shared.learn(await fetchval("select breaker from core.endpoint"))
+        assert shared.learn(await fetchval("select breaker from core.endpoint"), version=1)
         assert shared.forecast().allowed
 
     async def test_learn_of_new_settings_before_their_next_attempt(self, desk: EndpointDesk, remote: Remote) -> None:
