@@ -1,8 +1,10 @@
 """The worker: takes deliveries, runs their attempts side by side, writes the outcomes to the ledger."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 import asyncpg
@@ -15,11 +17,14 @@ from busbar.db.wakeup import wait_for
 from busbar.errors import BusbarError
 from busbar.events import ledger
 from busbar.events.ledger import Claimed, Outcome
+from busbar.kit.backoff import delay_s
+from busbar.kit.clock import Clock, utc_now
 from busbar.kit.crash import crash_point
 from busbar.observability.correlation import correlated
 
 log = structlog.get_logger()
 
+DATABASE_TROUBLE = (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 POLL_S = 1.0
 RUNNING_MAX = 64
 PER_LANE_MAX = 16
@@ -38,10 +43,18 @@ class Lane(Protocol):
 class Worker:
     """Runs attempts; `number` names this process in the ledger and in the lock that its listener holds."""
 
-    def __init__(self, transport: Transport, lanes: Callable[[], Mapping[str, Lane]], *, number: int) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        lanes: Callable[[], Mapping[str, Lane]],
+        *,
+        number: int,
+        clock: Clock = utc_now,
+    ) -> None:
         self._transport = transport
         self._lanes = lanes
         self._number = number
+        self._clock = clock
         self._running: dict[asyncio.Task[None], str] = {}
         self._stopping = False
         self._settle: GroupWriter[tuple[Claimed, Outcome], bool] = GroupWriter(
@@ -55,7 +68,7 @@ class Worker:
             while not self._stopping:
                 try:
                     taken = await self._take()
-                except (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                except DATABASE_TROUBLE as error:
                     log.warning("worker_round_failed", error=str(error) or repr(error))
                     await asyncio.sleep(POLL_S / 2)
                     continue
@@ -101,10 +114,8 @@ class Worker:
             outcome = await lane.attempt(held)
             state = "delivered"
             if outcome is not None:
-                state = outcome.state
                 crash_point("worker_before_ledger")
-                if not await self._settle.submit((held, outcome)):
-                    state = "taken over"
+                state = outcome.state if await self._write_outcome(held, outcome) else "taken over"
                 crash_point("worker_after_ledger")
             log.info(
                 "delivery",
@@ -117,6 +128,18 @@ class Worker:
                 detail=outcome.detail if outcome else None,
                 remote_id=outcome.remote_id if outcome else None,
             )
+
+    async def _write_outcome(self, held: Claimed, outcome: Outcome) -> bool:
+        """Write it as soon as the database takes it, while the attempt is ours; whether it still was."""
+        for attempt in itertools.count(1):
+            try:
+                return await self._settle.submit((held, outcome))
+            except DATABASE_TROUBLE as error:
+                if self._clock() - held.claimed_at > timedelta(seconds=ledger.LEASE_S):
+                    raise  # by now another worker may have it
+                log.warning("outcome_not_written_yet", delivery_id=held.delivery_id, error=str(error) or repr(error))
+            await asyncio.sleep(delay_s(attempt, first_s=0.1, max_s=2.0))
+        raise AssertionError("the loop ends by return or raise")
 
     async def _write_outcomes(self, outcomes: Sequence[tuple[Claimed, Outcome]]) -> Sequence[bool]:
         settled = await ledger.settle(outcomes)

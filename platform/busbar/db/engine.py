@@ -63,7 +63,11 @@ class Engine(PostgresEngine):
 
     async def release(self, connection: Any) -> None:
         """Give a connection back to the pool it came from, whatever state it is in, cancelled or not."""
-        await asyncio.shield(connection._holder._pool.release(connection, timeout=CLOSE_TIMEOUT_S))
+        try:
+            await asyncio.shield(connection._holder._pool.release(connection, timeout=CLOSE_TIMEOUT_S))
+        except asyncpg.InternalClientError as error:
+            # The connection died in just this moment, and the pool has taken its place back by itself.
+            log.warning("connection_gone", error=str(error))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
