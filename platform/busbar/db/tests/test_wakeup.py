@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from busbar.db import execute, fetchval, on_commit, transaction
 from busbar.db.wakeup import Channel, Listener, poke, signal
+from busbar.kit.ids import uuid7
 
 LONG_S = 5.0
 """Longer than anything here takes; an event that comes is not waited for so long."""
@@ -87,6 +88,11 @@ class TestTransactions:
         # Nobody rings here, for no listener runs: whatever were heard, a commit would have sent.
         async with transaction():
             await execute("insert into core.site (site_id, name, created_at) values ('a', 'A', now())")
+            await execute(
+                "insert into core.event (event_id, event_type, module, site_id, subject, time, data, schema_version, "
+                "correlation_id, actor_id) values ($1, 'PM_X', 'pm', 'a', 'x', now(), '{}', 1, 'c', 'u')",
+                uuid7(),
+            )
             on_commit(lambda: poke(Channel.EVENTS))
         await other.connection.execute(f"notify {Channel.STREAM}")
         await other.hears(Channel.STREAM)
