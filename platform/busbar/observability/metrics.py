@@ -20,7 +20,8 @@ from busbar.observability.requests import RequestMetrics
 
 log = structlog.get_logger()
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+MEDIA_TYPE: Final = "text/plain; version=0.0.4"
+"""Of the text format of Prometheus; the framework adds the character set."""
 TIMEOUT_S: Final = 2.0
 """How long a collector may take; Prometheus itself gives up on a scrape after 10 s."""
 CACHE_S: Final = 5.0

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from busbar.errors import Unavailable
@@ -37,9 +37,16 @@ def operations_routes(health: Health) -> list[HTTPRouteHandler]:
     async def ready(request: Request[Any, Any, Any]) -> Response[HealthReport]:
         return _answer(await health.readiness(), request)
 
-    @get("/metrics", opt=ANYONE, tags=["Operations"], summary="Metrics for Prometheus", operation_id="metrics")
-    async def show_metrics() -> Response[bytes]:
-        return Response(await metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+    @get(
+        "/metrics",
+        opt=ANYONE,
+        tags=["Operations"],
+        summary="Metrics for Prometheus",
+        operation_id="metrics",
+        media_type=MediaType.TEXT,
+    )
+    async def show_metrics() -> Response[str]:
+        return Response((await metrics.exposition()).decode(), media_type=metrics.MEDIA_TYPE)
 
     return [live, ready, show_metrics]
 
