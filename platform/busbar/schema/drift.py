@@ -10,8 +10,9 @@ from busbar.db.migrations import SchemaApp
 
 _COLUMNS = """
 select c.table_name, c.column_name, c.data_type, c.is_nullable
-from information_schema.columns c where c.table_schema = $1
+from information_schema.columns c where c.table_schema = $1 and c.is_generated = 'NEVER'
 """
+"""A generated column says nothing that the others do not; like an index it is for searching, and Piccolo has none."""
 _CONSTRAINTS = """
 select t.relname, k.contype::text, pg_get_constraintdef(k.oid) as definition
 from pg_constraint k join pg_class t on t.oid = k.conrelid join pg_namespace n on n.oid = t.relnamespace

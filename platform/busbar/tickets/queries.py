@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from busbar.auth.actor import Context
 from busbar.db import fetch, fetchrow, fetchval
 from busbar.errors import NotFound
-from busbar.web.pagination import Page, SortColumn, count_sql, page_request
+from busbar.web.pagination import TOTAL_MAX, Page, PageRequest, SortColumn, count_sql, page_request
 
 
 class TicketView(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +81,8 @@ SORT_COLUMNS = {
 }
 
 _COLUMNS = ", ".join("site_id as site" if name == "site" else name for name in TicketView.__struct_fields__)
+_TEXT = "(words @@ plainto_tsquery('simple', ${n}) or ticket_id = upper(${n}))"
+_WALKED_MAX = 5_000
 _FLOOR_KEPT_S = 30.0
 _floors: dict[tuple[Any, ...], float] = {}
 
@@ -113,14 +116,53 @@ async def list_tickets(
         limit=limit, cursor=cursor, sort=sort, columns=SORT_COLUMNS, default="-created_at", key="ticket_id"
     )
     where, values = _conditions(ctx, wanted, modules)
+    if not wanted.text:
+        counted = await _count(where, values)
+        rows = await _by_index(asked, where, values)
+    else:
+        words, values = _TEXT.format(n=len(values) + 1), [*values, wanted.text]
+        counted = await _count(f"{where} and {words}", values)
+        rows = await _by_words(asked, where, words, values, many=counted > TOTAL_MAX)
+    return asked.page(rows, to_item=lambda row: TicketView(**row), counted=counted)
+
+
+async def _by_index(asked: PageRequest, where: str, values: Sequence[Any]) -> list[asyncpg.Record]:
     after, after_values = asked.after(first_parameter=len(values) + 1)
-    rows = await fetch(
+    return await fetch(
         f"select {_COLUMNS} from core.ticket where {where} and {after} "
         f"order by {asked.order_by} limit {asked.fetch_count}",
         *values,
         *after_values,
     )
-    return asked.page(rows, to_item=lambda row: TicketView(**row), counted=await _count(where, values))
+
+
+async def _by_words(
+    asked: PageRequest, where: str, words: str, values: Sequence[Any], *, many: bool
+) -> list[asyncpg.Record]:
+    """A page of a search, in bounded time whether the words are rare or common, of old tickets or of new ones.
+
+    Left alone, the planner guesses how rare a word is, and walks through a million tickets for one that it thinks
+    common. When many match, the newest few thousand are looked at first: they nearly always hold a page. Otherwise all
+    that match are found by the index of words and sorted; OFFSET 0 keeps the planner from anything else.
+    """
+    after, after_values = asked.after(first_parameter=len(values) + 1)
+    by_time = [key.name for key in asked.order] == ["created_at", "ticket_id"]
+    if many and by_time and asked.order[0].descending == asked.order[1].descending:
+        rows = await fetch(
+            f"select {_COLUMNS} from (select * from core.ticket where {where} and {after} "
+            f"order by {asked.order_by} limit {_WALKED_MAX}) near where {words} "
+            f"order by {asked.order_by} limit {asked.fetch_count}",
+            *values,
+            *after_values,
+        )
+        if len(rows) == asked.fetch_count:
+            return rows
+    return await fetch(
+        f"select {_COLUMNS} from (select * from core.ticket where {where} and {words} and {after} offset 0) matching "
+        f"order by {asked.order_by} limit {asked.fetch_count}",
+        *values,
+        *after_values,
+    )
 
 
 async def audit_of(ctx: Context, ticket_id: str) -> tuple[AuditEntryView, ...]:
@@ -165,13 +207,6 @@ def _conditions(ctx: Context, wanted: TicketFilter, modules: Sequence[str]) -> t
     for column in ("assignee", "object_kind", "object_id", "correlation_id"):
         if (value := getattr(wanted, column)) is not None:
             add(column + " = {}", value)
-    if wanted.text:
-        values.append(wanted.text)
-        n = len(values)
-        conditions.append(
-            f"(to_tsvector('simple', title || ' ' || description) @@ plainto_tsquery('simple', ${n}) "
-            f"or ticket_id = upper(${n}))"
-        )
     return " and ".join(conditions), values
 
 
@@ -180,9 +215,9 @@ async def _count(where: str, values: Sequence[Any]) -> int:
     key = (where, *(tuple(value) if isinstance(value, list) else value for value in values))
     now = time.monotonic()
     if _floors.get(key, 0.0) > now:
-        return 10_001
+        return TOTAL_MAX + 1
     counted: int = await fetchval(count_sql(f"core.ticket where {where}"), *values)
-    if counted > 10_000:
+    if counted > TOTAL_MAX:
         if len(_floors) > 1_000:
             _floors.clear()
         _floors[key] = now + _FLOOR_KEPT_S
