@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import asyncpg
 import structlog
 
 from busbar.audit.sealer import Sealer
@@ -20,9 +19,8 @@ from busbar.bus.reconciler import run_reconciler
 from busbar.bus.worker import Lane, Worker
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.secrets import KeyRing, KeyRingBox, load_key_ring
-from busbar.db import DB, fetchval, open_pools, spawn
+from busbar.db import DATABASE_TROUBLE, DB, fetchval, open_pools, spawn
 from busbar.db.wakeup import Channel, Listener, signal, wait_for
-from busbar.errors import BusbarError
 from busbar.events import standing_orders
 from busbar.events.metrics import register_ledger_metrics
 from busbar.events.registry import REGISTRY
@@ -187,7 +185,7 @@ async def _start_work(
     relay = Relay([handlers, routes], transport.publish)
     await _keep(stack, relay.run(), "relay")
     await _keep(stack, Sealer().run(), "audit-sealer")
-    await _keep(stack, run_reconciler(grace_s=settings.takeover_s), "reconciler")
+    await _keep(stack, run_reconciler(grace_s=settings.takeover_s, worker=number), "reconciler")
     await _keep(stack, watch_imports(clock), "import-watch")
     await _keep(stack, worker.run(), "worker")
     stack.push_async_callback(worker.stop, within_s=settings.stop_s)
@@ -211,7 +209,7 @@ async def _refresh_on_change(refreshers: Sequence[Callable[[], Awaitable[None]]]
             try:
                 for refresh in refreshers:
                     await refresh()
-            except (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except DATABASE_TROUBLE as error:
                 log.warning("configuration_not_refreshed", error=str(error) or repr(error))
 
 

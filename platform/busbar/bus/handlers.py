@@ -58,7 +58,7 @@ class HandlerLane:
         except BusbarError as error:
             # A rule said no, and would say so again.
             return Outcome(state="dead", detail=f"{error.code}: {error.detail}")
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
             return self._again(held, f"database: {error!r}", charge=False)
         except Exception as error:
             log.exception("handler_failed", subscription=self._subscription.name)

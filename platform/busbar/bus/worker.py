@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-import asyncpg
 import structlog
 
 from busbar.bus.transport import Transport
-from busbar.db import spawn
+from busbar.db import DATABASE_TROUBLE, spawn
 from busbar.db.group_write import GroupWriter
 from busbar.db.wakeup import wait_for
-from busbar.errors import BusbarError
 from busbar.events import ledger
 from busbar.events.ledger import Claimed, Outcome
 from busbar.kit.backoff import delay_s
@@ -24,7 +22,6 @@ from busbar.observability.correlation import correlated
 
 log = structlog.get_logger()
 
-DATABASE_TROUBLE = (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 POLL_S = 1.0
 RUNNING_MAX = 64
 PER_LANE_MAX = 16
@@ -58,7 +55,7 @@ class Worker:
         self._running: dict[asyncio.Task[None], str] = {}
         self._stopping = False
         self._settle: GroupWriter[tuple[Claimed, Outcome], bool] = GroupWriter(
-            self._write_outcomes, name="outcomes", batch_max=128, waiting_max=10_000, flushers=1
+            self._write_outcomes, name="outcomes", batch_max=128, waiting_max=10_000, flushers=1, pool="background"
         )
 
     async def run(self) -> None:

@@ -12,7 +12,6 @@ import traceback
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
-import asyncpg
 import msgspec
 import structlog
 
@@ -33,8 +32,7 @@ from busbar.connectors.http import RETRY_AFTER_S_MAX, failure_of
 from busbar.connectors.open_endpoint import CONNECTIONS_MAX, OpenEndpoint
 from busbar.connectors.references import Reference, References, Standing
 from busbar.connectors.shared_breaker import SharedBreaker
-from busbar.db import fetchval
-from busbar.errors import BusbarError
+from busbar.db import DATABASE_TROUBLE, fetchval
 from busbar.events.envelope import as_dict
 from busbar.events.ledger import Claimed, Outcome
 from busbar.kit.backoff import delay_s
@@ -55,7 +53,6 @@ ATTEMPTS_MAX_DEFAULT: Final = 12
 DETAIL_CHARACTERS_MAX: Final = 500
 REMOTE_ID_CHARACTERS_MAX: Final = 255
 
-_DATABASE_TROUBLE = (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 _UNUSED = "select count(*) from core.delivery_attempt where delivery_id = $1 and attempt < $2 and outcome = 'pending'"
 _ATTEMPTS_MAX = "select attempts_max from core.route where route_id = $1"
 
@@ -104,7 +101,7 @@ class EndpointLane:
                 return await self._attempt(held)
             finally:
                 self._turns.release()
-        except _DATABASE_TROUBLE as error:
+        except DATABASE_TROUBLE as error:
             # Nothing is known to be wrong with the remote or the message, so neither pays for it.
             log.warning("attempt_not_recorded", endpoint=self._endpoint_id, error=str(error) or repr(error))
             return self._again(held, "The database could not be reached during the attempt.", charge=False)

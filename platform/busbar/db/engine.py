@@ -56,7 +56,13 @@ class Engine(PostgresEngine):
             raise Unavailable("The database is not connected.", retry_after_s=2)
         try:
             return await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-        except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+        except (
+            TimeoutError,
+            OSError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            asyncpg.PostgresConnectionError,
+        ) as error:
             raise Unavailable("The database is busy or not reachable; try again.", retry_after_s=2) from error
         except (asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
             raise Unavailable("The database accepts no connections now; try again.", retry_after_s=2) from error

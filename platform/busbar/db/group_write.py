@@ -14,6 +14,8 @@ import asyncpg
 from busbar.db.tasks import spawn
 from busbar.errors import Unavailable
 
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -22,7 +24,7 @@ class GroupWriter(Generic[Item, Result]):
     """Gathers items of concurrent callers and hands them to `write` in batches.
 
     `write` gets up to `batch_max` items and returns one result for each, in order; a result that is an exception is
-    raised to its caller. `waiting_max` bounds the queue.
+    raised to its caller. `waiting_max` bounds the queue; `pool` names the pool whose connections are used.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class GroupWriter(Generic[Item, Result]):
         batch_max: int = 64,
         waiting_max: int = 2_000,
         flushers: int = 2,
+        pool: str | None = None,
     ) -> None:
         self._write = write
         self._name = name
         self._batch_max = batch_max
         self._waiting_max = waiting_max
         self._flushers_max = flushers
+        self._pool = pool
         self._flushers_running = 0
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
 
@@ -54,7 +58,7 @@ class GroupWriter(Generic[Item, Result]):
         self._waiting.append((item, future))
         if self._flushers_running < self._flushers_max:
             self._flushers_running += 1
-            spawn(self._flush(), name=f"group-write-{self._name}")
+            spawn(self._flush(), name=f"group-write-{self._name}", pool=self._pool)
         return await future
 
     async def _flush(self) -> None:
@@ -72,9 +76,10 @@ class GroupWriter(Generic[Item, Result]):
         try:
             results: Sequence[Result | BaseException] = await self._write([item for item, _ in batch])
         except (asyncpg.PostgresError, ValueError) as error:
-            # The server refuses the statement, or one of the values could not even be sent.
-            if len(batch) == 1:
-                results = [error]
+            # The server refuses the statement, or one of the values could not even be sent. Where the connection was
+            # lost instead, nobody knows whether the batch is written: it must not be written again.
+            if len(batch) == 1 or isinstance(error, _LOST):
+                results = [error] * len(batch)
             else:
                 for one in batch:
                     await self._write_batch([one])

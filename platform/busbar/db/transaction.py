@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import structlog
 from piccolo.engine.postgres import PostgresTransaction
+
+from busbar.db.trouble import DATABASE_TROUBLE
 
 if TYPE_CHECKING:
     from busbar.db.engine import Engine
@@ -82,7 +83,7 @@ class Transaction(PostgresTransaction):
             return
         try:
             await self.transaction.rollback()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as lost:
+        except DATABASE_TROUBLE as lost:
             # The first error is the one that counts; a connection that cannot roll back is dropped by the pool,
             # and the server rolls back by itself.
             log.warning("rollback_failed", error=str(lost))

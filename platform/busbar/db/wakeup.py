@@ -15,6 +15,7 @@ import structlog
 
 from busbar.db.engine import SERVER_SETTINGS
 from busbar.db.tasks import spawn
+from busbar.db.trouble import DATABASE_TROUBLE
 from busbar.kit.backoff import delay_s
 
 log = structlog.get_logger()
@@ -106,7 +107,7 @@ class Listener:
                 finally:
                     self.connected.clear()
                     connection.terminate()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except DATABASE_TROUBLE as error:
                 failures += 1
                 log.warning("listener_lost", error=str(error) or repr(error))
             await asyncio.sleep(delay_s(failures + 1, first_s=0.05, max_s=_RECONNECT_S_MAX, rng=random.Random()))

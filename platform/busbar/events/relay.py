@@ -13,9 +13,8 @@ import asyncpg
 import msgspec
 import structlog
 
-from busbar.db import fetch, fetchval, transaction
+from busbar.db import DATABASE_TROUBLE, fetch, fetchval, transaction
 from busbar.db.wakeup import Channel, poke, signal, wait_for
-from busbar.errors import BusbarError
 from busbar.events.envelope import COLUMNS, StoredEvent, stored
 from busbar.events.subscriptions import Match, Matcher
 from busbar.kit.crash import crash_point
@@ -65,7 +64,7 @@ class Relay:
             while True:
                 try:
                     moved = await self.move_batch()
-                except (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                except DATABASE_TROUBLE as error:
                     log.warning("relay_round_failed", error=str(error) or repr(error))
                     await asyncio.sleep(POLL_S / 2)
                     continue

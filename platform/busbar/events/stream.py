@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final
 
-import asyncpg
 import msgspec
 import structlog
 from litestar.response import Stream
@@ -19,9 +18,9 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Send
 
 from busbar.auth.actor import Context
-from busbar.db import fetch, fetchval, spawn
+from busbar.db import DATABASE_TROUBLE, fetch, fetchval, spawn
 from busbar.db.wakeup import Channel, signal, wait_for
-from busbar.errors import BusbarError, FieldError, InvalidPayload, Unavailable
+from busbar.errors import FieldError, InvalidPayload, Unavailable
 from busbar.events.access import Where, reach_of
 from busbar.events.envelope import COLUMNS, StoredEvent, stored
 from busbar.events.queries import view
@@ -99,7 +98,7 @@ class EventStream:
                     try:
                         while await self._read_on():
                             pass
-                    except (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                    except DATABASE_TROUBLE as error:
                         log.warning("stream_round_failed", error=str(error) or repr(error))
                     await wait_for(there_is_more, poll_s=self._poll_s)
         finally:
@@ -192,7 +191,7 @@ class _Client:
             why = "token_expired" if life.expired() else "database_too_slow"
         except _Stuck:
             why = "client_too_slow"
-        except (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_TROUBLE as error:
             why = f"database: {error}"
         finally:
             with correlated(self._correlation_id):

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-import asyncpg
 import msgspec
 import structlog
 
 from busbar.audit import record
 from busbar.auth.actor import Context
-from busbar.db import execute, fetch, fetchval, on_commit, spawn, transaction
+from busbar.db import DATABASE_TROUBLE, execute, fetch, fetchval, on_commit, spawn, transaction
 from busbar.errors import BusbarError, FieldError, InvalidPayload, Unavailable
 from busbar.imports.contract import ALL_OR_NOTHING, PARTIAL, Importer, ImportRun
 from busbar.imports.report import ImportReport
@@ -34,7 +33,6 @@ _ABANDONED: Final = (
     "The process that ran the import has ended; what it had not finished was not written. Start it again."
 )
 
-_DATABASE_ERRORS: Final = (BusbarError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 _OPEN = """
 insert into core.import_job (import_id, importer, site_id, file_name, mode, state, created_by, correlation_id,
@@ -113,7 +111,7 @@ async def watch_imports(clock: Clock) -> None:
     while True:
         try:
             await fail_abandoned(clock())
-        except _DATABASE_ERRORS as error:
+        except DATABASE_TROUBLE as error:
             log.warning("imports_not_watched", error=repr(error))
         await asyncio.sleep(ABANDONED_AFTER_S / 2)
 
@@ -192,7 +190,7 @@ async def _tell_progress(run: ImportRun, counter: _Counter) -> None:
                 counter.rows,
                 run.ctx.clock(),
             )
-        except _DATABASE_ERRORS as error:
+        except DATABASE_TROUBLE as error:
             # The import itself goes on, or fails by itself; the next beat tells more.
             log.warning("import_progress_not_told", import_id=str(run.import_id), error=repr(error))
             continue

@@ -131,12 +131,13 @@ def _answer(request: Request[Any, Any, Any], error: Exception) -> Response[dict[
     told = as_busbar_error(error, request)
     if told.status >= 500 and told.status != HTTPStatus.SERVICE_UNAVAILABLE:
         log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
-    elif told is not error and isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
+    elif told is not error and isinstance(error, _FROM_DATABASE):
         # The caller learns only the kind of refusal; which constraint or timeout it was is for the operator.
         log.warning("database_refused", answered=told.status, cause=f"{type(error).__name__}: {error}")
     return problem_response(told, instance=request.scope["path"])
 
 
+_FROM_DATABASE: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 EXCEPTION_HANDLERS: Final[ExceptionHandlersMap] = {Exception: _answer}
 """For `Litestar(exception_handlers=...)`."""
 
@@ -149,7 +150,7 @@ def as_busbar_error(error: Exception, request: Request[Any, Any, Any] | None = N
         return _from_validation(error, request)
     if isinstance(error, HTTPException):
         return _from_litestar(error)
-    if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
+    if isinstance(error, _FROM_DATABASE):
         return _from_database(error)
     if isinstance(error, (ConnectionError, TimeoutError)):
         return Unavailable("Something that is needed did not answer in time; try again.")
@@ -223,11 +224,13 @@ def _sentence(text: str) -> str:
     return text.strip().rstrip(".") + "."
 
 
-def _from_database(error: asyncpg.PostgresError | asyncpg.InterfaceError) -> BusbarError:
+def _from_database(error: Exception) -> BusbarError:
     """By SQLSTATE class (PostgreSQL manual, appendix A); no text of the server reaches the caller."""
     if isinstance(error, asyncpg.DataError):
         # The server's class 22, and asyncpg's own refusal to encode an argument.
         return InvalidPayload("A value does not fit: it is too large, too long, or of the wrong kind.")
+    if isinstance(error, asyncpg.InternalClientError):
+        return Unavailable("The connection to the database was lost; try again.", retry_after_s=2)
     if isinstance(error, asyncpg.InterfaceError):
         # The same class stands for a lost connection and for a mistake in our use of the driver.
         if any(word in str(error) for word in ("closed", "closing", "released back")):

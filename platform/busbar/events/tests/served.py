@@ -70,7 +70,8 @@ def make_app(stream: EventStream, signed: Signed, matcher: Any = None) -> Edge:
 @asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[str]:
     """Serve the application; gives its address."""
-    with socket.socket() as listening:
+    # Named, or asyncio would not set TCP_NODELAY, and each answer would wait 40 ms for an acknowledgement.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(100)
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5)
