@@ -137,8 +137,8 @@ async def walk(client: Client, asset_id: str, verbs: list[str]) -> None:
 
 
 class TestLifecycle:
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(verbs=st.lists(st.sampled_from(VERBS), max_size=8))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(verbs=st.lists(st.sampled_from(VERBS), max_size=12))
     async def test_follows_the_model_for_any_verbs(self, engineer: Client, asset_id: str, verbs: list[str]) -> None:
         await walk(engineer, asset_id, verbs)
 

@@ -190,6 +190,7 @@ class TestReadingFromAnotherSite:
 class TestNamingAThingOfAnotherSite:
     async def test_is_answered_as_if_there_were_no_such_thing(self, app: RunningApp, things: Things) -> None:
         here = await app.client("Admin", "b")
+        await app.quiet()
         before = await _everything()
         named = [each for each in operations(app) if each.kinds and each.template not in NOT_OF_A_SITE]
         assert {name for each in named for name in each.kinds} <= set(things.values), "an id of a new kind"
@@ -216,6 +217,7 @@ class TestNamingAThingOfAnotherSite:
         asset = {"asset_type": "feeder", "name": "x"}
         user = {"username": "spy", "display_name": "x", "password": PASSWORD, "roles": [], "sites": ["a"]}
         route = {"name": "x", "sites": ["a"], "pattern": ["*"], "endpoint_id": things.values["endpoint_id"]}
+        await app.quiet()
         before = await _everything()
         for path, body in (
             ("/pm/incidents", incident),
