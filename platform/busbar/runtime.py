@@ -38,6 +38,7 @@ from busbar.schema.core import CORE
 from busbar.schema.runner import migrate
 from busbar.settings import Settings
 from busbar.sites.directory import DIRECTORY
+from busbar.tickets.metrics import register_ticket_metrics
 
 log = structlog.get_logger()
 
@@ -115,6 +116,7 @@ async def run_platform(
         stream = EventStream()
         await _keep(stack, stream.run(), "event-stream")
         register_ledger_metrics()
+        register_ticket_metrics(clock)
         if work:
             await _start_work(stack, settings, catalog, endpoints, routes, number=number, clock=clock)
         log.info("running", worker=number, plugins=[plugin.name for plugin in catalog.working])
