@@ -186,13 +186,17 @@ class _Bench(msgspec.Struct, frozen=True, kw_only=True):
 
     async def _load(self, busbar: Busbar, connections: int) -> Written:
         await self.installed.query("checkpoint")
-        url, token = f"{busbar.url}/api/v1/pm/incidents", await sign_in(busbar.url)
+        url, authorization = f"{busbar.url}/api/v1/pm/incidents", await sign_in(busbar.url)
         bodies = [incident(n) for n in range(BODIES)]
-        await load(url, token=token, connections=connections, seconds=WARM_UP_S, bodies=bodies)
+        await load(url, authorization=authorization, connections=connections, seconds=WARM_UP_S, bodies=bodies)
         app = psutil.Process(busbar.pid)
         app_s, database_s = cpu_s(app), cpu_s(self.database)
         answers = await load(
-            url, token=token, connections=connections, seconds=self.scale.seconds(ROUND_S), bodies=bodies
+            url,
+            authorization=authorization,
+            connections=connections,
+            seconds=self.scale.seconds(ROUND_S),
+            bodies=bodies,
         )
         return Written(
             per_second=answers.per_second,

@@ -22,20 +22,22 @@ PAGES = {
     "newest": "",
     "of a status (1 in 10)": "&status=Open",
     "of a site (1 in 20)": "&site=site-07",
+    "of a person (60 tickets, the oldest)": "&assignee=mia",
     "with a rare word (60 tickets, the oldest)": "&text=kingfisher",
     "with a common word (1 in 20)": "&text=lightning",
 }
 
 _INSERT = """
-insert into core.ticket (ticket_id, module, ticket_type, title, description, priority, status, site_id, created_by,
-    created_at, updated_at, sla_deadline, object_kind, object_id, correlation_id)
+insert into core.ticket (ticket_id, module, ticket_type, title, description, priority, status, site_id, assignee,
+    created_by, created_at, updated_at, sla_deadline, object_kind, object_id, correlation_id)
 select 'TKT-PM-20260101-' || lpad(n::text, 7, '0'), 'pm', 'Incident', 'Outage at TRF-' || n % 5000 || ': Report ' || n,
     'Customer at street ' || n % 9973 || ' has no supply'
         || case when n % 20 = 3 then ' after lightning' else '' end
         || case when n <= 960 and n % 16 = 5 then ', kingfisher on the line' else '' end,
     'P' || 1 + n % 4, case when n % 10 = 0 then 'Open' when n % 10 = 1 then 'Assigned' else 'Closed' end,
-    'site-' || lpad((n % {sites})::text, 2, '0'), 'admin', at, at, at + interval '8 hours', 'incident',
-    md5(n::text), md5(n::text)
+    'site-' || lpad((n % {sites})::text, 2, '0'),
+    case when n <= 960 and n % 16 = 5 then 'mia' when n % 10 < 3 then 'user-' || n % 50 end,
+    'admin', at, at, at + interval '8 hours', 'incident', md5(n::text), md5(n::text)
 from (select n, timestamptz '2026-01-01' + n * interval '10 seconds' as at from generate_series($1::int, $2::int) n) s
 """
 
@@ -59,7 +61,7 @@ async def measure(scale: Scale) -> Findings:
                 one, many = [
                     await load(
                         url,
-                        token=await sign_in(busbar.url),
+                        authorization=await sign_in(busbar.url),
                         connections=connections,
                         seconds=scale.seconds(ROUND_S),
                     )
@@ -88,7 +90,9 @@ async def _insert(dsn: str, first: int, last: int) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(_INSERT.format(sites=SITES), first, last, timeout=INSERT_S_MAX)
-        # Vacuumed as autovacuum would within minutes, so that indexes alone answer what they can.
+        # Vacuumed as autovacuum would within minutes, so that indexes alone answer what they can. Rows can be marked
+        # as visible to all only when their commit has been written out, which the server does late here.
+        await connection.execute("checkpoint")
         await connection.execute("vacuum analyze core.ticket", timeout=INSERT_S_MAX)
     finally:
         await connection.close()

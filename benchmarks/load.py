@@ -55,7 +55,7 @@ end
 async def load(
     url: str,
     *,
-    token: str,
+    authorization: str,
     connections: int,
     seconds: float,
     bodies: Sequence[dict[str, Any]] = (),
@@ -73,10 +73,10 @@ async def load(
         f"    requests[#requests + 1] = wrk.format('POST', nil, nil, [==[{msgspec.json.encode(body).decode()}]==])"
         for body in bodies
     ]
-    # The file's name appears in the process list; the token stands in the file, which is ours alone.
+    # The process list shows the name of the file; the secret stands in the file, which is ours alone.
     with tempfile.NamedTemporaryFile("w", suffix=".lua", encoding="utf-8") as script:
-        script.write(f"wrk.headers['Authorization'] = 'Bearer {token}'\n")
-        script.write("wrk.headers['Content-Type'] = 'application/json'\n" if bodies else "")
+        script.write(f"wrk.headers['Authorization'] = '{authorization}'\n")
+        script.write("wrk.headers['Accept'], wrk.headers['Content-Type'] = 'application/json', 'application/json'\n")
         script.write(_REQUESTS % "\n".join(lines) if bodies else "")
         script.write(_DONE)
         script.flush()
@@ -89,10 +89,10 @@ async def load(
 
 
 async def sign_in(url: str) -> str:
-    """An access token of the administrator."""
+    """The administrator's Authorization header."""
     async with Api(url) as api:
         answer = await api.post("/api/v1/auth/login", {"username": "admin", "password": PASSWORD})
-    return str(answer["access_token"])
+    return f"Bearer {answer['access_token']}"
 
 
 async def _run(*command: str) -> Answers:
