@@ -34,6 +34,8 @@ fix: .venv/ready ## Format, and mend what can be mended without thinking
 	.venv/bin/ruff check --fix $(PY_SOURCES)
 
 bench: .venv/ready ## Run the benchmarks; see benchmarks/README.md
+	@command -v wrk >/dev/null 2>&1 || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null 2>&1 && \
+	  apt-get install --quiet --yes wrk; } || { echo "The benchmarks need wrk: install it, for example by apt-get." >&2; exit 1; }
 	.venv/bin/python -m benchmarks
 
 docs: .venv/ready ## Write docs/reference from the code

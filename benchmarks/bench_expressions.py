@@ -1,7 +1,6 @@
 """How many 1 kB events per second can one core filter and map?
 
-Run it with `uv run python benchmarks/bench_expressions.py`. It takes about fifteen seconds, needs no database, and
-prints one line per question; the last results stand in docs/decisions/0003-filter-and-map-with-cel.md.
+One thread, no database; docs/decisions/0003-filter-and-map-with-cel.md says what hangs on it.
 """
 
 import time
@@ -9,10 +8,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from benchmarks.findings import Findings, Scale, Table
 from busbar.routing.expressions import Scope, compile_expression
 from busbar.routing.rules import CompiledRule, RouteRule
 from busbar.routing.tests.sample import EVENT
 
+QUESTION = "How many 1 kB events per second can one core filter and map?"
 ROUND_S = 1.0
 ROUNDS = 3
 
@@ -34,21 +35,8 @@ MAPPING = {
 }
 
 
-def per_second(action: Callable[[], object]) -> float:
-    """Calls per second, the best of some rounds: what disturbs a round only ever makes it slower."""
-    best = 0.0
-    for _ in range(ROUNDS):
-        calls, start_s = 0, time.perf_counter()
-        while (elapsed_s := time.perf_counter() - start_s) < ROUND_S:
-            for _ in range(20):
-                action()
-            calls += 20
-        best = max(best, calls / elapsed_s)
-    return best
-
-
-def main() -> None:
-    """Print the table."""
+async def measure(scale: Scale) -> Findings:
+    """Measure each step by itself."""
     rule = CompiledRule(RouteRule(filter=FILTER, mapping=MAPPING))
     expression = compile_expression(FILTER)
     scope = Scope(EVENT)
@@ -60,17 +48,27 @@ def main() -> None:
         rule.wants(EVENT, fresh)
         rule.document(EVENT, fresh)
 
-    questions: dict[str, Callable[[], object]] = {
+    steps: dict[str, Callable[[], object]] = {
         "prepare an event (once, for all routes)": lambda: Scope(EVENT),
         "filter a prepared event": lambda: expression.holds(scope),
         "map a prepared event, 10 fields": lambda: rule.document(EVENT, scope),
         "prepare, filter and map": route,
         "compile a filter with all its checks": lambda: compile_expression(FILTER),
     }
-    print(f"event: {len(msgspec.json.encode(EVENT))} bytes; one thread; best of {ROUNDS} rounds of {ROUND_S:.0f} s")
-    for question, action in questions.items():
-        print(f"{question:42} {per_second(action):>10,.0f} per second")
+    round_s = ROUND_S / 10 if scale.quick else ROUND_S
+    title = f"An event of {len(msgspec.json.encode(EVENT))} bytes; one thread; best of {ROUNDS} rounds of {round_s:g} s"
+    rows = tuple((step, per_second(action, round_s)) for step, action in steps.items())
+    return Findings(tables=(Table(title=title, columns=("step", "per second"), rows=rows),))
 
 
-if __name__ == "__main__":
-    main()
+def per_second(action: Callable[[], object], round_s: float) -> float:
+    """Calls per second, the best of some rounds: what disturbs a round only ever makes it slower."""
+    best = 0.0
+    for _ in range(ROUNDS):
+        calls, start_s = 0, time.perf_counter()
+        while (elapsed_s := time.perf_counter() - start_s) < round_s:
+            for _ in range(20):
+                action()
+            calls += 20
+        best = max(best, calls / elapsed_s)
+    return best

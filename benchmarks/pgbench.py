@@ -13,7 +13,7 @@ from busbar.db.binaries import candidates
 
 
 class PgbenchMissing(RuntimeError):
-    """PostgreSQL's pgbench is not installed: `apt-get install postgresql-client`, or run `make bench` as root."""
+    """There is no pgbench beside the PostgreSQL that Busbar uses: install the embedded one, or `postgresql-contrib`."""
 
 
 class Transactions(msgspec.Struct, frozen=True, kw_only=True):
