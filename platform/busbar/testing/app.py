@@ -3,15 +3,19 @@
 import asyncio
 import base64
 import contextlib
+import logging
 import socket
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest_asyncio
+import structlog
 import uvicorn
 
 from busbar.app import create_app
@@ -20,6 +24,7 @@ from busbar.cli.serving import Server
 from busbar.db import fetchval, spawn
 from busbar.host.loader import Plugin, installed, load
 from busbar.kit.clock import Clock, utc_now
+from busbar.observability.logs import configure_logging
 from busbar.runtime import Platform, run_platform
 from busbar.schema.core import CORE
 from busbar.settings import Settings
@@ -31,8 +36,12 @@ SITES = ("a", "b")
 """The sites that a running app has from the start, each with every module enabled."""
 KEY = base64.b64encode(bytes(range(32))).decode()
 """The same for every platform, so that a second one can read the database of a first."""
+LINES_KEPT = 20_000
 STOP_S = 5
 QUIET_S_MAX = 10.0
+
+
+LogLine = dict[str, Any]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +112,11 @@ class Client:
 class RunningApp:
     """A platform that serves HTTP, and its callers."""
 
-    def __init__(self, platform: Platform, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, platform: Platform, url: str, session: aiohttp.ClientSession, log_lines: Callable[[], list[LogLine]]
+    ) -> None:
+        self.log_lines = log_lines
+        """Returns the latest lines of the log, decoded."""
         self.platform = platform
         self.url = url
         self.anonymous = Client(session, url)
@@ -174,7 +187,7 @@ async def running_app(
         schemas = [plugin.schema for plugin in chosen if plugin.schema is not None and plugin.fault is None]
         name, dsn = await postgres.create_database((CORE,) if plugins is not None else (CORE, *schemas))
     try:
-        with tempfile.TemporaryDirectory(prefix="busbar-test-home-") as home:
+        with tempfile.TemporaryDirectory(prefix="busbar-test-home-") as home, caught_log() as log_lines:
             given = {
                 "home": Path(home),
                 "admin_password": PASSWORD,
@@ -184,7 +197,7 @@ async def running_app(
             }
             async with run_platform(Settings(**given), dsn=dsn, plugins=chosen, clock=clock) as platform:
                 async with serving(platform) as url, aiohttp.ClientSession() as session:
-                    app = RunningApp(platform, url, session)
+                    app = RunningApp(platform, url, session, log_lines)
                     await _make_sites(app)
                     yield app
                 await all_connections_home()
@@ -218,6 +231,33 @@ async def serving(platform: Platform) -> AsyncIterator[str]:
             platform.stream.stop()
             server.should_exit = True
             await task
+
+
+@contextlib.contextmanager
+def caught_log() -> Iterator[Callable[[], list[LogLine]]]:
+    """Keep the log's latest lines for the test; warnings and errors go to standard error, where pytest shows them."""
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    kept: deque[bytes] = deque(maxlen=LINES_KEPT)
+
+    def write(lines: bytes) -> None:
+        for line in lines.splitlines():
+            kept.append(line)
+            if b'"log_level":"WARNING"' in line or b'"log_level":"ERROR"' in line:
+                sys.stderr.write(line.decode() + "\n")
+
+    sink = configure_logging(write=write)
+
+    def log_lines() -> list[LogLine]:
+        sink.flush()
+        return [msgspec.json.decode(line, type=LogLine) for line in list(kept)]
+
+    try:
+        yield log_lines
+    finally:
+        configure_logging().close()
+        root.handlers, root.level = before
+        structlog.reset_defaults()
 
 
 async def _make_sites(app: RunningApp) -> None:
