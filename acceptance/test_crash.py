@@ -12,19 +12,20 @@ from acceptance.api import Api
 from acceptance.processes import Busbar, Ended, Installation, installation
 from acceptance.world import World, incident, world
 
-POINTS = (
-    "open_before_commit",
-    "open_after_commit",
-    "change_before_commit",
-    "relay_after_claim",
-    "relay_before_commit",
-    "relay_after_commit",
-    "worker_after_claim",
-    "connector_before_remote",
-    "connector_after_remote",
-    "worker_before_ledger",
-    "worker_after_ledger",
-)
+POINTS = {
+    "open_before_commit": (8, 20),
+    "open_after_commit": (1, 8),
+    "change_before_commit": (1, 8),
+    "relay_after_claim": (1, 4),
+    "relay_before_commit": (1, 4),
+    "relay_after_commit": (1, 4),
+    "worker_after_claim": (1, 8),
+    "connector_before_remote": (1, 8),
+    "connector_after_remote": (1, 8),
+    "worker_before_ledger": (1, 8),
+    "worker_after_ledger": (1, 8),
+}
+"""Each step of the path, and between which passings of it the process dies."""
 RUNS = 10
 REPORTS_PER_RUN = 6
 
@@ -54,7 +55,7 @@ class Reporter:
 
 async def die_at(installed: Installation, point: str, reporter: Reporter, chance: random.Random) -> None:
     """Start a Busbar that dies at the n-th passing of the point, perhaps while it recovers; work with it until then."""
-    busbar = await installed.launch(BUSBAR_CRASH=f"{point}:{chance.randint(1, 4)}")
+    busbar = await installed.launch(BUSBAR_CRASH=f"{point}:{chance.randint(*POINTS[point])}")
     async with asyncio.timeout(60):
         await reporter.report_until_death(busbar)
         assert await busbar.ended() == -signal.SIGKILL, f"{point} was never reached"
