@@ -50,9 +50,7 @@ async def get_site(ctx: Context, site_id: str) -> SiteView:
 
 async def list_sites(ctx: Context, *, limit: int, cursor: str | None, sort: str | None) -> Page[SiteView]:
     """A page of the actor's sites."""
-    asked = page_request(
-        limit=limit, cursor=cursor, sort=sort, columns=SORT_COLUMNS, default="site_id", key="site_id"
-    )
+    asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=SORT_COLUMNS, default="site_id", key="site_id")
     after, values = asked.after(first_parameter=2)
     rows = await fetch(
         f"{_SELECT} where {_MINE} and {after} order by {asked.order_by} limit {asked.fetch_count}",

@@ -228,7 +228,7 @@ async def _each(items: Sequence[T], work: Callable[[T], Awaitable[None]], *, in_
     finally:
         for task in lanes:
             task.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
+        await asyncio.wait(lanes)
 
 
 def _cut(text: str, characters_max: int) -> str:

@@ -20,6 +20,6 @@ class TestDefaultHome:
 
     def test_others_get_a_folder_in_their_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("BUSBAR_HOME", raising=False)
-        monkeypatch.setenv("HOME", "/home/nora")
+        monkeypatch.setenv("HOME", "/home/operator")
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
-        assert default_home() == Path("/home/nora/.local/share/busbar")
+        assert default_home() == Path("/home/operator/.local/share/busbar")
