@@ -15,8 +15,11 @@ help: ## Show the verbs
 up: .venv/ready ## Run Busbar with everything embedded, in the foreground
 	@exec .venv/bin/busbar up
 
+# The outage lasts five minutes and needs little of the machine, so it runs beside the others.
 test: .venv/ready ## Run all tests
-	.venv/bin/pytest -q
+	@.venv/bin/pytest -q acceptance/test_outage.py > .outage.log 2>&1 & outage=$$!; \
+	  .venv/bin/pytest -q --ignore=acceptance/test_outage.py; status=$$?; \
+	  wait $$outage || status=1; cat .outage.log; rm -f .outage.log; exit $$status
 
 test-quick: .venv/ready ## Run the tests that take less than ten seconds each
 	.venv/bin/pytest -q -m "not slow"
