@@ -11,6 +11,7 @@ import structlog
 from busbar.audit.sealer import Sealer
 from busbar.auth.config import AuthSettings
 from busbar.auth.first_start import ensure_admin
+from busbar.auth.keys import sealed_keys_exist
 from busbar.auth.permissions import PermissionFault, PermissionRegistry
 from busbar.auth.service import Auth
 from busbar.bus.embedded import EmbeddedTransport
@@ -18,6 +19,7 @@ from busbar.bus.handlers import HandlerLane
 from busbar.bus.reconciler import run_reconciler
 from busbar.bus.worker import Lane, Worker
 from busbar.connectors.desk import EndpointDesk
+from busbar.connectors.egress import BadAllowEntry
 from busbar.connectors.secrets import KeyRing, KeyRingBox, load_key_ring
 from busbar.db import DATABASE_TROUBLE, DB, fetchval, open_pools, spawn
 from busbar.db.wakeup import Channel, Listener, signal, wait_for
@@ -36,7 +38,7 @@ from busbar.observability.loop_lag import LoopLag
 from busbar.routing.matcher import RouteMatcher
 from busbar.schema.core import CORE
 from busbar.schema.runner import migrate
-from busbar.settings import Settings
+from busbar.settings import BadSettings, Settings
 from busbar.sites.directory import DIRECTORY
 from busbar.tickets.metrics import register_ticket_metrics
 
@@ -79,6 +81,8 @@ async def run_platform(
 
     Raises:
         PluginRefused: a plugin is faulty and the settings say `strict`.
+        BadSettings: BUSBAR_EGRESS cannot be read.
+        LostSecretKey: the database was used with a secret key that is not there now.
         Unavailable: the database cannot be reached.
     """
     number = secrets.randbelow(2**31 - 1) + 1
@@ -86,20 +90,13 @@ async def run_platform(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(open_pools(dsn, size=settings.pool_size))
         await _bring_up(dsn, catalog)
-        key_ring = load_key_ring(home=settings.home, environ=_key_environment(settings))
+        key_ring = load_key_ring(home=settings.home, environ=settings.key_environment, in_use=await sealed_keys_exist())
         auth, first_password = await _start_identity(settings, catalog, key_ring, clock)
         stack.callback(auth.close)
         catalog.quarantine_dependents()
         if settings.strict and (faults := [plugin.fault for plugin in catalog if plugin.fault is not None]):
             raise PluginRefused(" ".join(faults))
-        endpoints = EndpointDesk(
-            {connector.kind: connector for plugin in catalog.working for connector in plugin.connectors},
-            key_ring=key_ring,
-            egress=settings.egress,
-            allow_loopback=settings.allow_loopback,
-            clock=clock,
-            quarantined=catalog.quarantined,
-        )
+        endpoints = _open_desk(settings, catalog, key_ring, clock)
         stack.push_async_callback(endpoints.close)
         routes = RouteMatcher(DIRECTORY)
         listener = Listener(dsn, worker=number)
@@ -133,6 +130,20 @@ async def run_platform(
             first_password=first_password,
         )
         health.lifecycle.stop()
+
+
+def _open_desk(settings: Settings, catalog: Catalog, key_ring: KeyRing, clock: Clock) -> EndpointDesk:
+    try:
+        return EndpointDesk(
+            {connector.kind: connector for plugin in catalog.working for connector in plugin.connectors},
+            key_ring=key_ring,
+            egress=settings.egress,
+            allow_loopback=settings.allow_loopback,
+            clock=clock,
+            quarantined=catalog.quarantined,
+        )
+    except BadAllowEntry as error:
+        raise BadSettings(f"Busbar cannot start with these settings. BUSBAR_EGRESS: {error.detail}") from error
 
 
 async def _start_identity(
@@ -225,7 +236,3 @@ async def _plugins_work(catalog: Catalog) -> str:
     if faulty:
         raise RuntimeError(f"quarantined: {', '.join(faulty)}")
     return f"{len(catalog.working)} plugins"
-
-
-def _key_environment(settings: Settings) -> dict[str, str]:
-    return {} if settings.secret_key is None else {"BUSBAR_SECRET_KEY": settings.secret_key}

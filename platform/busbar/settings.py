@@ -4,10 +4,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
-from busbar.errors import BusbarError, FieldError
+from busbar.errors import BusbarError
 from busbar.kit.home import default_home
 
 
@@ -42,6 +43,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def allow_loopback(self) -> bool:
         """Whether connectors may call this machine, as they must to reach the simulators."""
         return self.mode == "development"
+
+    @property
+    def key_environment(self) -> dict[str, str]:
+        """The part of the environment in which the key ring looks for keys."""
+        return {} if self.secret_key is None else {"BUSBAR_SECRET_KEY": self.secret_key}
 
 
 class Variable(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +161,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """
     environment = os.environ if environment is None else environment
     values: dict[str, object] = {"home": default_home()}
-    errors: list[FieldError] = []
+    faults: list[str] = []
     for variable in VARIABLES:
         text = environment.get(variable.name, "").strip()
         if not text:
@@ -163,10 +169,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         try:
             values[variable.field] = _convert(variable.field, text)
         except ValueError as error:
-            errors.append(FieldError(field=variable.name, message=str(error)))
-    if errors:
-        sentence = "; ".join(f"{error.field}: {error.message}" for error in errors)
-        raise BadSettings(f"Busbar cannot start with these settings. {sentence}", errors=errors)
+            faults.append(f"{variable.name}: {error}")
+    if faults:
+        raise BadSettings(f"Busbar cannot start with these settings. {'; '.join(faults)}.")
     return msgspec.convert(values, Settings)
 
 
@@ -194,6 +199,8 @@ def _convert(field: str, text: str) -> object:
             return tuple(part.strip() for part in text.split(",") if part.strip())
         case "amqp_url":
             raise ValueError("RabbitMQ is not supported by this version; unset it to use the embedded bus")
+        case "database_url":
+            return _database_address(text)
         case _:
             return text
 
@@ -206,6 +213,18 @@ def _number(text: str, lowest: float, highest: float, *, kind: type = int) -> fl
     if not lowest <= number <= highest:
         raise ValueError(f"{text} is not between {lowest} and {highest}")
     return number
+
+
+def _database_address(text: str) -> str:
+    """Refuse what is no address, without showing it: it holds a password."""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("postgresql", "postgres") and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("not an address such as postgresql://user:password@host/database")
+    return text
 
 
 def _one_of(text: str, choices: tuple[str, ...]) -> str:

@@ -58,6 +58,11 @@ class VerifyingKey(msgspec.Struct, frozen=True, kw_only=True):
     """From then on it verifies nothing; None for the key that signs."""
 
 
+async def sealed_keys_exist() -> bool:
+    """Whether the database holds a signing key that only the installation's secret key can open."""
+    return bool(await fetchval("select exists(select from core.signing_key where private_encrypted <> '')"))
+
+
 class SigningKeys:
     """The keys of the installation, as this process knows them; `reload` follows what other processes changed."""
 

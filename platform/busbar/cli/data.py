@@ -104,9 +104,10 @@ def run_importer(
 
     async def work(running: Platform) -> ImportReport:
         importer = _importer(running, name)
+        site_id = site or _only_site()
         with Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=people,
+            console=people, transient=True, disable=not people.is_terminal,
         ) as progress:  # fmt: skip
             task = progress.add_task(importer.title, total=None)
             return await run_import(
@@ -115,7 +116,7 @@ def run_importer(
                 ImportRun(
                     ctx=operator(),
                     path=path,
-                    site_id=site or _only_site(),
+                    site_id=site_id,
                     mode=PARTIAL if partial else ALL_OR_NOTHING,
                     mapping=rules,
                     progress=lambda rows: progress.advance(task, rows),

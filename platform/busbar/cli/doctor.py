@@ -1,17 +1,17 @@
 """`busbar doctor`: looks for what is wrong, and says how to cure it."""
 
 import asyncio
-import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from busbar.auth.keys import sealed_keys_exist
 from busbar.cli.console import people
 from busbar.cli.session import database, plugins
-from busbar.connectors.secrets import load_key_ring
-from busbar.db import fetch, fetchrow, fetchval, open_pools
+from busbar.connectors.secrets import find_key_ring
+from busbar.db import DATABASE_TROUBLE, fetch, fetchrow, fetchval, open_pools
 from busbar.errors import BusbarError
 from busbar.observability.logs import configure_logging
 from busbar.schema.core import CORE
@@ -21,6 +21,7 @@ from busbar.settings import Settings, read_settings
 _FREE_GB_MIN = 2
 _SKEW_S_MAX = 2.0
 _OUTBOX_S_MAX = 60
+_NAME_WIDTH = len("dead letters") + 2
 
 
 class Finding(NamedTuple):
@@ -43,33 +44,42 @@ async def _examine(settings: Settings) -> bool:
     healthy = True
     async for finding in _findings(settings):
         mark = "[green]ok[/]  " if finding.healthy else "[red]bad[/] "
-        people.print(f"{mark} {finding.name:<12}", end="")
-        people.print(finding.text, markup=False)
+        people.print(f"{mark} {finding.name:<{_NAME_WIDTH}}", end="")
+        people.print(finding.text, markup=False, soft_wrap=True)
         healthy = healthy and finding.healthy
     return healthy
 
 
 async def _findings(settings: Settings) -> AsyncIterator[Finding]:
-    folder = settings.home if settings.home.exists() else settings.home.parent
-    free_gb = shutil.disk_usage(folder).free / 1e9 if folder.exists() else 0.0
+    folder = next(path for path in (settings.home, *settings.home.absolute().parents) if path.exists())
+    free_gb = shutil.disk_usage(folder).free / 1e9
     yield Finding("disk", free_gb >= _FREE_GB_MIN, f"{free_gb:.1f} GB free at {settings.home}")
+    has_key = True
     try:
-        environment = {} if settings.secret_key is None else {"BUSBAR_SECRET_KEY": settings.secret_key}
-        key_ids = load_key_ring(home=settings.home, environ=environment).key_ids
-        yield Finding("secret key", True, f"{len(key_ids)} keys; the newest is {key_ids[0]}")
+        key_ring = find_key_ring(home=settings.home, environ=settings.key_environment)
+        has_key = key_ring is not None
+        if key_ring is not None:
+            text = f"{_counted(len(key_ring.key_ids), 'key')}; the newest is {key_ring.primary_id}"
+            yield Finding("secret key", True, text)
     except BusbarError as error:
         yield Finding("secret key", False, error.detail)
     for plugin in plugins():
         yield Finding("plugin", plugin.fault is None, f"{plugin.name}: {plugin.fault or 'loads'}")
+    if settings.database_url is None and not (settings.home / "postgres").exists():
+        # A look at it must not make a database.
+        yield Finding("database", True, f"none yet at {settings.home}; the first start makes it")
+        return
     try:
         async with database(settings) as dsn, open_pools(dsn, size=2, background_size=1):
-            async for finding in _database_findings():
+            async for finding in _database_findings(has_key=has_key):
                 yield finding
-    except (BusbarError, OSError) as error:
-        yield Finding("database", False, f"{error} Is another user's Busbar running in {os.fspath(settings.home)}?")
+    except BusbarError as error:
+        yield Finding("database", False, error.detail)
+    except DATABASE_TROUBLE as error:
+        yield Finding("database", False, str(error) or repr(error))
 
 
-async def _database_findings() -> AsyncIterator[Finding]:
+async def _database_findings(*, has_key: bool) -> AsyncIterator[Finding]:
     version = await fetchval("show server_version")
     yield Finding("database", True, f"PostgreSQL {version}")
     skew_s = abs((await fetchval("select clock_timestamp()") - datetime.now(UTC)).total_seconds())
@@ -79,15 +89,25 @@ async def _database_findings() -> AsyncIterator[Finding]:
         return
     done = {row["name"] for row in await fetch("select name from core.migration where app = 'core'")}
     missing = [migration.name for migration in migration_files(CORE) if migration.name not in done]
-    yield Finding("schema", not missing, f"missing: {', '.join(missing)}" if missing else f"{len(done)} migrations")
+    if missing:
+        yield Finding("schema", False, f"lacks {', '.join(missing)}; start Busbar or run `busbar migrate`")
+        return
+    yield Finding("schema", True, f"{_counted(len(done), 'migration')} of the core")
+    if not has_key:
+        lost = await sealed_keys_exist()
+        text = "is not there, and the database was used with one; restore it" if lost else "none yet"
+        yield Finding("secret key", not lost, text)
     row = await fetchrow(
         "select count(*) as waiting, coalesce(extract(epoch from now() - min(time)), 0)::int as oldest_s "
         "from core.event where position is null"
     )
     assert row is not None, "an aggregate has one row"
-    text = f"{row['waiting']} events wait, the oldest for {row['oldest_s']} s"
+    waiting = f"{_counted(row['waiting'], 'event')} in it"
+    text = f"{waiting}, the oldest for {row['oldest_s']} s" if row["waiting"] else "empty"
     yield Finding("outbox", row["oldest_s"] <= _OUTBOX_S_MAX, text)
     dead = await fetchval("select count(*) from core.delivery where state = 'dead'")
-    yield Finding(
-        "dead letters", dead == 0, f"{dead}" if dead == 0 else f"{dead}: see GET /api/v1/deliveries?state=dead"
-    )
+    yield Finding("dead letters", dead == 0, f"{dead}: see GET /api/v1/deliveries?state=dead" if dead else "none")
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

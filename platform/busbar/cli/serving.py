@@ -10,7 +10,7 @@ import uvicorn
 import uvloop
 
 from busbar.app import create_app
-from busbar.cli.console import people
+from busbar.cli.console import people, tell_first_password
 from busbar.cli.session import operator, platform
 from busbar.cli.simulators import start_simulators
 from busbar.connectors.contract import RunningSimulator
@@ -68,7 +68,8 @@ async def _serve(settings: Settings, *, work: bool) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    async with platform(settings, work=True):
+    async with platform(settings, work=True) as running:
+        tell_first_password(running.first_password)
         stop = asyncio.Event()
         _on_signals(stop.set)
         await stop.wait()
@@ -135,9 +136,7 @@ def _announce(running: Platform, simulators: Mapping[str, RunningSimulator]) -> 
     settings = running.settings
     people.print(f"\n[bold green]Busbar is ready[/]  http://{settings.listen}:{settings.port}/openapi")
     if running.first_password is not None:
-        people.print("  sign in as [bold]admin[/] with the password ", end="")
-        people.print(running.first_password, style="bold", markup=False)
-        people.print("  It is shown only now; set another with `busbar user password admin`.")
+        tell_first_password(running.first_password)
     elif settings.admin_password is not None:
         people.print("  sign in as [bold]admin[/] with the password of BUSBAR_ADMIN_PASSWORD")
     else:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from busbar.auth.actor import Context, system_actor
+from busbar.cli.console import tell_first_password
 from busbar.db.embedded import start_embedded
 from busbar.host.loader import Plugin, installed, load
 from busbar.observability.correlation import new_correlation_id
@@ -53,6 +54,7 @@ def run(work: Callable[[Platform], Coroutine[Any, Any, Result]]) -> Result:
 
     async def inside() -> Result:
         async with platform(settings, work=False) as running:
+            tell_first_password(running.first_password)
             return await work(running)
 
     return asyncio.run(inside())

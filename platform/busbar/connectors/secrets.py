@@ -31,6 +31,12 @@ class BadSecretKey(InternalError):
     title = "Bad secret key"
 
 
+class LostSecretKey(BadSecretKey):
+    """The database holds what a key has encrypted, and there is no key: not in the environment, not in the home."""
+
+    title = "Secret key lost"
+
+
 class Undecipherable(InternalError):
     """A stored secret cannot be read: its key is not in the ring, or the stored text was altered or moved."""
 
@@ -131,21 +137,39 @@ class KeyRing:
         return self.seal(self.open(sealed, endpoint_id=endpoint_id, name=name), endpoint_id=endpoint_id, name=name)
 
 
-def load_key_ring(*, home: Path, environ: Mapping[str, str]) -> KeyRing:
-    """The ring of this installation.
+def load_key_ring(*, home: Path, environ: Mapping[str, str], in_use: bool = False) -> KeyRing:
+    """The ring of this installation, made if there is none yet.
 
     `BUSBAR_SECRET_KEY` holds one key of 32 bytes in base64, or several with commas between them, the newest first.
     Keys in `home/secret.key`, one a line, follow them. With neither, the file is made with one new key, mode 0600;
-    of several processes that start at once, all get the same one. Raises BadSecretKey.
+    of several processes that start at once, all get the same one. `in_use` says that the database holds what an
+    earlier key has encrypted: then a new one would help nobody, and none is made.
+
+    Raises:
+        LostSecretKey: there is no key, and one is in use.
+        BadSecretKey: a key is malformed, or others can read the file.
     """
+    ring = find_key_ring(home=home, environ=environ)
+    if ring is not None:
+        return ring
+    path = home / KEY_FILE
+    if in_use:
+        raise LostSecretKey(
+            f"The key that this database's secrets are encrypted with is not there: restore {path} from a backup, or "
+            f"set {KEY_VARIABLE}; docs/how-to/operate.md says what to do if it is lost for good."
+        )
+    _create_key_file(path)
+    return KeyRing(*_read_key_file(path))
+
+
+def find_key_ring(*, home: Path, environ: Mapping[str, str]) -> KeyRing | None:
+    """The ring of this installation, or None when there is no key yet; makes nothing. Raises BadSecretKey."""
     path = home / KEY_FILE
     listed = [part for part in environ.get(KEY_VARIABLE, "").split(",") if part.strip()]
     keys = [_decode_key(part, where=KEY_VARIABLE) for part in listed]
-    if not keys and not path.exists():
-        _create_key_file(path)
     if path.exists():
         keys += _read_key_file(path)
-    return KeyRing(*dict.fromkeys(keys))
+    return KeyRing(*dict.fromkeys(keys)) if keys else None
 
 
 def _create_key_file(path: Path) -> None:

@@ -11,6 +11,7 @@ import structlog
 from piccolo.engine.postgres import PostgresEngine
 
 from busbar.db.transaction import Transaction
+from busbar.db.trouble import DATABASE_TROUBLE
 from busbar.errors import Unavailable
 
 log = structlog.get_logger()
@@ -55,7 +56,9 @@ class Engine(PostgresEngine):
         if pool is None:
             raise Unavailable("The database is not connected.", retry_after_s=2)
         try:
-            return await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            # The pool's own timeout starts a task for each request; this one does not.
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+                return await pool.acquire()
         except (
             TimeoutError,
             OSError,
@@ -113,19 +116,26 @@ async def _light_reset(connection: asyncpg.Connection) -> None:
 
 
 async def start_pool(dsn: str, *, name: str = "requests", size: int = 10) -> None:
-    """Open the pool `name` (`requests` or `background`) with `size` connections to the database `dsn`."""
+    """Open the pool `name` (`requests` or `background`) with `size` connections to the database `dsn`.
+
+    Raises:
+        Unavailable: the database cannot be reached, or does not let us in; the detail says why.
+    """
     if name in DB.pools:
         raise RuntimeError(f"the pool {name} is started already")
     DB.config = {"dsn": dsn}
-    DB.pools[name] = await asyncpg.create_pool(
-        dsn,
-        min_size=min(2, size),
-        max_size=size,
-        reset=_light_reset,
-        server_settings=SERVER_SETTINGS,
-        command_timeout=60,
-        max_inactive_connection_lifetime=0,
-    )
+    try:
+        DB.pools[name] = await asyncpg.create_pool(
+            dsn,
+            min_size=min(2, size),
+            max_size=size,
+            reset=_light_reset,
+            server_settings=SERVER_SETTINGS,
+            command_timeout=60,
+            max_inactive_connection_lifetime=0,
+        )
+    except DATABASE_TROUBLE as error:
+        raise Unavailable(f"Cannot connect to the database: {str(error) or repr(error)}", retry_after_s=2) from error
 
 
 async def stop_pool(name: str = "requests") -> None:

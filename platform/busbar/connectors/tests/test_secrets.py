@@ -18,9 +18,11 @@ from busbar.connectors.contract import SecretBag
 from busbar.connectors.secrets import (
     BadSecretKey,
     KeyRing,
+    LostSecretKey,
     Secret,
     SecretTooLong,
     Undecipherable,
+    find_key_ring,
     load_key_ring,
 )
 
@@ -160,3 +162,15 @@ class TestLoading:
         path.touch(0o600)
         with pytest.raises(BadSecretKey, match="empty"):
             load_key_ring(home=tmp_path, environ={})
+
+    def test_no_new_key_is_made_where_one_is_in_use(self, tmp_path: Path) -> None:
+        with pytest.raises(LostSecretKey, match=r"restore .*secret\.key from a backup"):
+            load_key_ring(home=tmp_path, environ={}, in_use=True)
+        assert list(tmp_path.iterdir()) == []
+        assert find_key_ring(home=tmp_path, environ={}) is None
+
+    def test_a_key_that_is_in_use_is_found_in_the_file_or_the_variable(self, tmp_path: Path) -> None:
+        made = load_key_ring(home=tmp_path, environ={})
+        assert load_key_ring(home=tmp_path, environ={}, in_use=True).primary_id == made.primary_id
+        environ = {"BUSBAR_SECRET_KEY": in_base64(NEW)}
+        assert load_key_ring(home=tmp_path / "empty", environ=environ, in_use=True).key_ids == KeyRing(NEW).key_ids

@@ -1,0 +1,91 @@
+"""Every variable is read, and a bad value of each is refused in a sentence that names it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busbar.kit.home import default_home
+from busbar.settings import VARIABLES, BadSettings, Settings, read_settings
+
+GOOD: dict[str, tuple[str, Any]] = {
+    "BUSBAR_HOME": ("/srv/busbar", Path("/srv/busbar")),
+    "BUSBAR_PORT": ("9000", 9000),
+    "BUSBAR_LISTEN": ("0.0.0.0", "0.0.0.0"),  # noqa: S104
+    "BUSBAR_ADMIN_PASSWORD": ("an orange transformer", "an orange transformer"),
+    "BUSBAR_DEMO": ("1", True),
+    "BUSBAR_DEMO_PASSWORD": ("a green transformer", "a green transformer"),
+    "DATABASE_URL": ("postgresql://u:p@db.example:5433/busbar", "postgresql://u:p@db.example:5433/busbar"),
+    "BUSBAR_SECRET_KEY": ("c2VjcmV0", "c2VjcmV0"),
+    "BUSBAR_MODE": ("production", "production"),
+    "BUSBAR_EGRESS": ("erp.example, 10.20.0.0/16:8443,", ("erp.example", "10.20.0.0/16:8443")),
+    "BUSBAR_LOCKOUT": ("alarm", "alarm"),
+    "BUSBAR_POOL_SIZE": ("2", 2),
+    "BUSBAR_TAKEOVER_S": ("0.5", 0.5),
+    "BUSBAR_STOP_S": ("5", 5.0),
+    "BUSBAR_DRAIN_S": ("0", 0.0),
+    "BUSBAR_SIMULATOR_PORT": ("9081", 9081),
+    "BUSBAR_STRICT": ("1", True),
+    "BUSBAR_LOG_LEVEL": ("debug", "DEBUG"),
+}
+"""What an operator writes, and what it means."""
+
+BAD = [
+    ("BUSBAR_PORT", "0"),
+    ("BUSBAR_PORT", "65536"),
+    ("BUSBAR_PORT", "80.5"),
+    ("BUSBAR_PORT", "http"),
+    ("BUSBAR_DEMO", "yes"),
+    ("DATABASE_URL", "localhost"),
+    ("DATABASE_URL", "mysql://u:hidden@db/busbar"),
+    ("DATABASE_URL", "postgresql://u:hid/den@db:port/busbar"),
+    ("AMQP_URL", "amqp://guest:hidden@mq/"),
+    ("BUSBAR_MODE", "staging"),
+    ("BUSBAR_LOCKOUT", "never"),
+    ("BUSBAR_POOL_SIZE", "1"),
+    ("BUSBAR_POOL_SIZE", "201"),
+    ("BUSBAR_TAKEOVER_S", "0"),
+    ("BUSBAR_TAKEOVER_S", "nan"),
+    ("BUSBAR_STOP_S", "601"),
+    ("BUSBAR_STOP_S", "inf"),
+    ("BUSBAR_DRAIN_S", "-1"),
+    ("BUSBAR_SIMULATOR_PORT", "x"),
+    ("BUSBAR_STRICT", "true"),
+    ("BUSBAR_LOG_LEVEL", "chatty"),
+]
+
+
+class TestReading:
+    @pytest.mark.parametrize("name", GOOD)
+    def test_takes_what_is_set(self, name: str) -> None:
+        text, value = GOOD[name]
+        field = next(variable.field for variable in VARIABLES if variable.name == name)
+        assert getattr(read_settings({name: f" {text} "}), field) == value
+
+    def test_leaves_out_no_variable_and_no_setting(self) -> None:
+        assert {variable.name for variable in VARIABLES} == {*GOOD, "AMQP_URL"}
+        assert sorted(variable.field for variable in VARIABLES) == sorted(Settings.__struct_fields__)
+
+    def test_falls_back_to_the_defaults_for_what_is_unset_or_empty(self) -> None:
+        assert read_settings(dict.fromkeys(GOOD, "  ")) == Settings(home=default_home())
+
+    @pytest.mark.parametrize(("mode", "allowed"), [("development", True), ("production", False)])
+    def test_lets_connectors_call_this_machine_in_development_only(self, mode: str, allowed: bool) -> None:
+        assert read_settings({"BUSBAR_MODE": mode}).allow_loopback is allowed
+
+
+class TestRefusing:
+    @pytest.mark.parametrize(("name", "text"), BAD)
+    def test_names_the_variable_in_one_sentence(self, name: str, text: str) -> None:
+        with pytest.raises(BadSettings) as refused:
+            read_settings({name: text})
+        assert refused.value.detail.startswith(f"Busbar cannot start with these settings. {name}: ")
+        assert "hid" not in refused.value.detail, "an address may hold a password"
+
+    def test_says_what_is_wrong_with_rabbitmq(self) -> None:
+        with pytest.raises(BadSettings, match="RabbitMQ is not supported by this version; unset it"):
+            read_settings({"AMQP_URL": "amqp://mq/"})
+
+    def test_names_all_that_are_wrong_at_once(self) -> None:
+        with pytest.raises(BadSettings, match=r"BUSBAR_PORT: .*; BUSBAR_MODE: .*; BUSBAR_LOG_LEVEL: "):
+            read_settings({"BUSBAR_LOG_LEVEL": "x", "BUSBAR_PORT": "x", "BUSBAR_MODE": "x"})
