@@ -16,6 +16,7 @@ from litestar.types import Empty
 
 from busbar.errors import BadFormat, FieldError, InvalidPayload, MissingField, UnsupportedMediaType
 from busbar.web.amounts import amount_errors
+from busbar.web.limits import CallerLeft
 from busbar.web.text import readable
 
 T = TypeVar("T")
@@ -47,12 +48,32 @@ class StrictRequest(Request[Any, Any, State]):
         """
         if self._json is not Empty:
             return self._json
-        content_type = self.headers.get("content-type")
-        if content_type is not None and not _JSON_MEDIA_TYPE.fullmatch(content_type.strip()):
+        content_type = next((value for name, value in self.scope["headers"] if name == b"content-type"), None)
+        if content_type is not None and not _JSON_MEDIA_TYPE.fullmatch(content_type.decode("latin-1").strip()):
             raise UnsupportedMediaType("This address reads application/json, nothing else.")
         field = self.route_handler.parsed_data_field
         self._json = decode_body(await self.body(), object if field is None else field.annotation)
         return self._json
+
+    async def body(self) -> bytes:
+        """The whole body; its size and time were limited by the wrapper already (`limited`).
+
+        Raises:
+            CallerLeft: the connection was closed before the body was complete.
+        """
+        if self._body is Empty:
+            if (body := self._connection_state.body) is Empty:
+                pieces: list[bytes] = []
+                more = True
+                while more:
+                    event = await self.receive()
+                    if event["type"] != "http.request":
+                        raise CallerLeft("The connection was closed before the body was complete.")
+                    pieces.append(event["body"])
+                    more = event["more_body"]
+                body = self._connection_state.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._body = body
+        return self._body
 
 
 def decode_body(body: bytes, type_: Any) -> Any:
