@@ -30,7 +30,7 @@ check: .venv/ready ## Format, lint, types, import contracts, documents, publishe
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/busbar reference --check
-	$(UV) lock --check --quiet
+	@$(UV) lock --check --quiet
 
 fix: .venv/ready ## Format, and mend what can be mended without thinking
 	.venv/bin/ruff format $(PY_SOURCES)
@@ -51,7 +51,7 @@ clean: ## Remove what `make` has installed; data in BUSBAR_HOME stays
 	rm -rf .venv .tools
 
 .venv/ready: .tools/uv uv.lock pyproject.toml $(wildcard platform/pyproject.toml plugins/*/pyproject.toml plugins/connectors/*/pyproject.toml)
-	$(UV) sync --frozen --quiet --python $(PYTHON)
+	@$(UV) sync --frozen --quiet --python $(PYTHON)
 	@touch $@
 
 # uv in a folder of its own. A python without venv (Debian's, as delivered) still has pip.
