@@ -24,12 +24,13 @@ test: .venv/ready ## Run all tests
 test-quick: .venv/ready ## Run the tests that take less than ten seconds each
 	.venv/bin/pytest -q -m "not slow"
 
-check: .venv/ready ## Format, lint, types, import contracts, documents, published event schemas, lock
+check: .venv/ready ## Format, lint, types, import contracts, shape, documents, published event schemas, lock
 	.venv/bin/ruff format --check $(PY_SOURCES)
 	.venv/bin/ruff check $(PY_SOURCES)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/busbar reference --check
+	.venv/bin/pytest -q platform/busbar/tests/test_house.py platform/busbar/tests/test_docs.py
 	@$(UV) lock --check --quiet
 
 fix: .venv/ready ## Format, and mend what can be mended without thinking
