@@ -71,9 +71,12 @@ class Engine(PostgresEngine):
             raise Unavailable("The database accepts no connections now; try again.", retry_after_s=2) from error
 
     async def release(self, connection: Any) -> None:
-        """Give a connection back to the pool it came from, whatever state it is in, cancelled or not."""
+        """Give a connection back to the pool it came from, whatever state it is in, cancelled or not.
+
+        The pool shields its work from cancellation, and there is nothing to wait for before that.
+        """
         try:
-            await asyncio.shield(connection._holder._pool.release(connection, timeout=CLOSE_TIMEOUT_S))
+            await connection._holder._pool.release(connection, timeout=CLOSE_TIMEOUT_S)
         except asyncpg.InternalClientError as error:
             # The connection died in just this moment, and the pool has taken its place back by itself.
             log.warning("connection_gone", error=str(error))
