@@ -8,6 +8,7 @@ tickets: an `Opening`. Delivering: a `Connector` raises `Retryable`, `Permanent`
 
 from busbar.audit import record, record_many
 from busbar.auth.actor import Actor, Context, system_actor
+from busbar.auth.guards import RequestContext
 from busbar.auth.permissions import Permission, RoleDefault
 from busbar.connectors.contract import (
     Attempt,
@@ -144,6 +145,7 @@ __all__ = [
     "Receipt",
     "RemoteChange",
     "ReportBuilder",
+    "RequestContext",
     "Retryable",
     "RoleDefault",
     "RowConverter",

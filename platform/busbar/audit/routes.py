@@ -5,7 +5,8 @@ from datetime import datetime
 from typing import Annotated, Final
 
 from litestar import get
-from litestar.params import Dependency, QueryParameter
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter, SkipValidation
 
 from busbar.audit import queries, sealer
 from busbar.audit.queries import AuditEntryView, AuditFilter
@@ -17,7 +18,7 @@ from busbar.web.pagination import CursorParameter, LimitParameter, Page, SortPar
 from busbar.web.text import SINGLE_LINE
 
 # The context itself is made by the layer above; here only its shape is known.
-Ctx = Annotated[ContextOfEntry, Dependency(skip_validation=True)]
+Ctx = NamedDependency[SkipValidation[ContextOfEntry]]
 
 ActorFilter = Annotated[
     str | None,

@@ -7,7 +7,7 @@ ASGI applications (LESSONS H11).
 from collections.abc import Callable
 from typing import Any, Final
 
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from busbar.auth.actor import Actor, Context
@@ -20,6 +20,9 @@ from busbar.web.asgi import exchange_of
 
 ANONYMOUS: Final = Actor(user_id="anonymous", username="anonymous")
 """The actor of a request to an open route."""
+
+RequestContext = NamedDependency[Context]
+"""How a route asks for its `Context`: by an argument `ctx: RequestContext`."""
 
 _OPEN: Final = frozenset({declared(ANYONE), declared(SIGNED)})
 _AUTHENTICATED: Final = declared(AUTHENTICATED)

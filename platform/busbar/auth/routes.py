@@ -5,10 +5,12 @@ from typing import Any
 from uuid import UUID
 
 from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
 
 from busbar.auth import commands, queries, sessions
-from busbar.auth.actor import Context
 from busbar.auth.fields import Login, Me, NewOwnPassword, Refresh, TokenPair
+from busbar.auth.guards import RequestContext
 from busbar.auth.limits import source_of
 from busbar.auth.service import Auth
 from busbar.auth.user_routes import USER_ROUTES
@@ -19,7 +21,9 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 
 @post("/auth/login", opt=ANYONE | UNKEYED, status_code=200)
-async def login(ctx: Context, auth: Auth, request: Request[Any, Any, Any], data: Login) -> Response[TokenPair]:
+async def login(
+    ctx: RequestContext, auth: NamedDependency[Auth], request: Request[Any, Any, Any], data: JSONBody[Login]
+) -> Response[TokenPair]:
     """Sign in with a user name and a password.
 
     Wrong, unknown, locked and deactivated are answered alike. After repeated failures it answers 429 for a while.
@@ -30,7 +34,7 @@ async def login(ctx: Context, auth: Auth, request: Request[Any, Any, Any], data:
 
 
 @post("/auth/refresh", opt=ANYONE | UNKEYED, status_code=200)
-async def refresh(ctx: Context, auth: Auth, data: Refresh) -> Response[TokenPair]:
+async def refresh(ctx: RequestContext, auth: NamedDependency[Auth], data: JSONBody[Refresh]) -> Response[TokenPair]:
     """Get a new access token, and the refresh token that replaces the one sent.
 
     The same refresh token again within ten seconds gets the same answer, in case the first was lost; later it is taken
@@ -40,13 +44,13 @@ async def refresh(ctx: Context, auth: Auth, data: Refresh) -> Response[TokenPair
 
 
 @post("/auth/logout", opt=AUTHENTICATED | UNKEYED, status_code=204)
-async def logout(ctx: Context, request: Request[Any, Any, Any]) -> None:
+async def logout(ctx: RequestContext, request: Request[Any, Any, Any]) -> None:
     """End the session: its refresh token at once, its access tokens within seconds."""
     await sessions.logout(ctx, family=UUID(request.auth.sid))
 
 
 @get("/auth/me", opt=AUTHENTICATED)
-async def who_am_i(ctx: Context, request: Request[Any, Any, Any]) -> Response[Me]:
+async def who_am_i(ctx: RequestContext, request: Request[Any, Any, Any]) -> Response[Me]:
     """Tell who is signed in, and what they may do as of now."""
     actor = ctx.actor
     me = Me(
@@ -62,13 +66,13 @@ async def who_am_i(ctx: Context, request: Request[Any, Any, Any]) -> Response[Me
 
 
 @post("/auth/password", opt=AUTHENTICATED | UNKEYED, status_code=204)
-async def change_own_password(ctx: Context, auth: Auth, data: NewOwnPassword) -> None:
+async def change_own_password(ctx: RequestContext, auth: NamedDependency[Auth], data: JSONBody[NewOwnPassword]) -> None:
     """Change the signed-in user's own password; all their sessions end, this one too."""
     await commands.change_own_password(auth, ctx, current=data.current_password, new=data.new_password)
 
 
 @get("/.well-known/jwks.json", opt=ANYONE, tags=["Identity"])
-async def key_set(auth: Auth) -> Response[dict[str, Any]]:
+async def key_set(auth: NamedDependency[Auth]) -> Response[dict[str, Any]]:
     """The public keys with which access tokens can be verified (RFC 7517)."""
     return Response(auth.keys.jwks(now=auth.clock()), headers={"Cache-Control": "public, max-age=60"})
 

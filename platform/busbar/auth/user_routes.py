@@ -4,11 +4,12 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, delete, get, patch, post
-from litestar.params import Parameter, QueryParameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody, Parameter, QueryParameter
 
 from busbar.auth import commands, queries
-from busbar.auth.actor import Context
 from busbar.auth.fields import NewRole, NewUser, PasswordChange, RoleChange, UserChange
+from busbar.auth.guards import RequestContext
 from busbar.auth.permissions import Permission
 from busbar.auth.queries import RoleView, UserView
 from busbar.auth.service import Auth
@@ -26,7 +27,7 @@ ActiveFilter = Annotated[bool | None, QueryParameter(name="active", description=
 
 @get("/users", opt=needs("users.read"))
 async def list_users(
-    ctx: Context,
+    ctx: RequestContext,
     text: SearchParameter = None,
     role: RoleFilter = None,
     active: ActiveFilter = None,
@@ -39,7 +40,7 @@ async def list_users(
 
 
 @post("/users", opt=needs("users.write") | UNKEYED)
-async def create_user(ctx: Context, auth: Auth, data: NewUser) -> Response[UserView]:
+async def create_user(ctx: RequestContext, auth: NamedDependency[Auth], data: JSONBody[NewUser]) -> Response[UserView]:
     """Make a user who can sign in at once."""
     user_id = await commands.create_user(
         auth,
@@ -56,7 +57,7 @@ async def create_user(ctx: Context, auth: Auth, data: NewUser) -> Response[UserV
 
 
 @get("/users/{user_id:uuid}", opt=needs("users.read"))
-async def get_user(ctx: Context, user_id: UUID) -> Response[UserView]:
+async def get_user(ctx: RequestContext, user_id: FromPath[UUID]) -> Response[UserView]:
     """Read one user."""
     user = await queries.get_user(ctx, user_id)
     return versioned(user, user.version)
@@ -64,7 +65,7 @@ async def get_user(ctx: Context, user_id: UUID) -> Response[UserView]:
 
 @patch("/users/{user_id:uuid}", opt=needs("users.write"))
 async def change_user(
-    ctx: Context, user_id: UUID, data: UserChange, if_match: IfMatchHeader = None
+    ctx: RequestContext, user_id: FromPath[UUID], data: JSONBody[UserChange], if_match: IfMatchHeader = None
 ) -> Response[UserView]:
     """Change a user's name, address, roles or sites, or whether they may sign in."""
     await commands.change_user(
@@ -82,7 +83,9 @@ async def change_user(
 
 
 @post("/users/{user_id:uuid}/password", opt=needs("users.write") | UNKEYED, status_code=204)
-async def set_password(ctx: Context, auth: Auth, user_id: UUID, data: PasswordChange) -> None:
+async def set_password(
+    ctx: RequestContext, auth: NamedDependency[Auth], user_id: FromPath[UUID], data: JSONBody[PasswordChange]
+) -> None:
     """Give a user a new password; all their sessions end."""
     await commands.set_password(auth, ctx, user_id, password=data.password)
 
@@ -96,7 +99,7 @@ async def list_roles(
 
 
 @post("/roles", opt=needs("users.write"))
-async def create_role(ctx: Context, auth: Auth, data: NewRole) -> Response[RoleView]:
+async def create_role(ctx: RequestContext, auth: NamedDependency[Auth], data: JSONBody[NewRole]) -> Response[RoleView]:
     """Make a role."""
     await commands.create_role(ctx, auth.registry, role=data.role, title=data.title, permissions=data.permissions)
     role = await queries.get_role(data.role)
@@ -112,7 +115,11 @@ async def get_role(role: RoleInPath) -> Response[RoleView]:
 
 @patch("/roles/{role:str}", opt=needs("users.write"))
 async def change_role(
-    ctx: Context, auth: Auth, role: RoleInPath, data: RoleChange, if_match: IfMatchHeader = None
+    ctx: RequestContext,
+    auth: NamedDependency[Auth],
+    role: RoleInPath,
+    data: JSONBody[RoleChange],
+    if_match: IfMatchHeader = None,
 ) -> Response[RoleView]:
     """Change a role's title or permissions; it takes effect within seconds for everybody who has it."""
     await commands.change_role(
@@ -128,13 +135,13 @@ async def change_role(
 
 
 @delete("/roles/{role:str}", opt=needs("users.write"))
-async def delete_role(ctx: Context, role: RoleInPath, if_match: IfMatchHeader = None) -> None:
+async def delete_role(ctx: RequestContext, role: RoleInPath, if_match: IfMatchHeader = None) -> None:
     """Remove a role that nobody has, and that neither Busbar nor a plugin brought."""
     await commands.delete_role(ctx, role, expected=parse_if_match(if_match, required=False))
 
 
 @get("/permissions", opt=needs("users.read"))
-async def list_permissions(auth: Auth) -> Page[Permission]:
+async def list_permissions(auth: NamedDependency[Auth]) -> Page[Permission]:
     """List every permission of the core and of the plugins that are loaded."""
     permissions = auth.registry.permissions
     return Page(items=permissions, total=len(permissions))

@@ -17,7 +17,7 @@ SUBJECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Events", ("busbar.events",)),
     ("Tickets", ("busbar.tickets",)),
     ("Sites", ("busbar.sites",)),
-    ("Routes", ("busbar.web",)),
+    ("Routes", ("busbar.web", "busbar.auth.guards")),
     ("Connectors", ("busbar.connectors",)),
     ("Importing files", ("busbar.imports",)),
     ("Errors", ("busbar.errors",)),

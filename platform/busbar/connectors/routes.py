@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request, Response, delete, get, patch, post
 from litestar.datastructures import State
-from litestar.params import Parameter, QueryParameter
+from litestar.params import JSONBody, Parameter, QueryParameter
 
-from busbar.auth.actor import Context
+from busbar.auth.guards import RequestContext
 from busbar.connectors import commands, inbound, queries
 from busbar.connectors.commands import Changes
 from busbar.connectors.contract import ConnectionReport
@@ -81,7 +81,7 @@ async def list_connectors(state: State) -> tuple[ConnectorView, ...]:
 
 @get("/endpoints", opt=_READ)
 async def list_endpoints(
-    ctx: Context,
+    ctx: RequestContext,
     state: State,
     connector: Annotated[str | None, QueryParameter(name="connector", max_length=40, pattern=SLUG)] = None,
     limit: LimitParameter = 50,
@@ -95,7 +95,7 @@ async def list_endpoints(
 
 
 @post("/endpoints", opt=_WRITE)
-async def create_endpoint(ctx: Context, state: State, data: NewEndpoint) -> Response[EndpointView]:
+async def create_endpoint(ctx: RequestContext, state: State, data: JSONBody[NewEndpoint]) -> Response[EndpointView]:
     """Make an endpoint. Every bad setting is named at once."""
     await commands.create_endpoint(
         ctx,
@@ -113,7 +113,7 @@ async def create_endpoint(ctx: Context, state: State, data: NewEndpoint) -> Resp
 
 
 @get("/endpoints/{endpoint_id:str}", opt=_READ)
-async def get_endpoint(ctx: Context, state: State, endpoint_id: EndpointId) -> Response[EndpointView]:
+async def get_endpoint(ctx: RequestContext, state: State, endpoint_id: EndpointId) -> Response[EndpointView]:
     """Read one endpoint; of its secrets, the names of those that are set."""
     endpoint = await queries.get_endpoint(ctx, state.endpoints, endpoint_id)
     return versioned(endpoint, endpoint.version)
@@ -121,7 +121,11 @@ async def get_endpoint(ctx: Context, state: State, endpoint_id: EndpointId) -> R
 
 @patch("/endpoints/{endpoint_id:str}", opt=_WRITE)
 async def change_endpoint(
-    ctx: Context, state: State, endpoint_id: EndpointId, data: EndpointChange, if_match: IfMatchHeader = None
+    ctx: RequestContext,
+    state: State,
+    endpoint_id: EndpointId,
+    data: JSONBody[EndpointChange],
+    if_match: IfMatchHeader = None,
 ) -> Response[EndpointView]:
     """Change an endpoint. New settings or secrets end a pause."""
     changes = Changes(
@@ -140,7 +144,7 @@ async def change_endpoint(
 
 @delete("/endpoints/{endpoint_id:str}", opt=_WRITE)
 async def deactivate_endpoint(
-    ctx: Context, state: State, endpoint_id: EndpointId, if_match: IfMatchHeader = None
+    ctx: RequestContext, state: State, endpoint_id: EndpointId, if_match: IfMatchHeader = None
 ) -> None:
     """Switch an endpoint off. Its deliveries wait; a change of `active` to true brings it back."""
     expected = parse_if_match(if_match, required=False)
@@ -148,13 +152,13 @@ async def deactivate_endpoint(
 
 
 @post("/endpoints/{endpoint_id:str}/test", opt=_WRITE, status_code=200)
-async def check_connection(ctx: Context, state: State, endpoint_id: EndpointId) -> ConnectionReport:
+async def check_connection(ctx: RequestContext, state: State, endpoint_id: EndpointId) -> ConnectionReport:
     """Try the stored settings and secrets against the remote, which changes nothing there."""
     return await commands.check_connection(ctx, state.endpoints, endpoint_id)
 
 
 @post("/endpoints/{endpoint_id:str}/resume", opt=_WRITE, status_code=200)
-async def resume_endpoint(ctx: Context, state: State, endpoint_id: EndpointId) -> EndpointView:
+async def resume_endpoint(ctx: RequestContext, state: State, endpoint_id: EndpointId) -> EndpointView:
     """End a pause: deliveries go out again at once."""
     await commands.resume_endpoint(ctx, endpoint_id)
     return await queries.get_endpoint(ctx, state.endpoints, endpoint_id)
@@ -162,7 +166,7 @@ async def resume_endpoint(ctx: Context, state: State, endpoint_id: EndpointId) -
 
 @get("/endpoints/{endpoint_id:str}/inbound", opt=_READ)
 async def list_inbound(
-    ctx: Context,
+    ctx: RequestContext,
     state: State,
     endpoint_id: EndpointId,
     limit: LimitParameter = 50,
@@ -174,7 +178,7 @@ async def list_inbound(
 
 @post("/inbound/{endpoint_id:str}", opt=SIGNED, status_code=200, request_max_body_size=BODY_BYTES_MAX)
 async def take_webhook(
-    ctx: Context, state: State, request: Request[Any, Any, Any], endpoint_id: EndpointId
+    ctx: RequestContext, state: State, request: Request[Any, Any, Any], endpoint_id: EndpointId
 ) -> Response[WebhookOutcome]:
     """Take a webhook that is signed by Standard Webhooks 1.0 with the endpoint's `webhook_secret`.
 

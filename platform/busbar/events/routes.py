@@ -8,9 +8,10 @@ import msgspec
 from litestar import Request, get, post
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import HeaderParameter, Parameter, QueryParameter
+from litestar.params import FromPath, HeaderParameter, JSONBody, Parameter, QueryParameter
 
-from busbar.auth.actor import Actor, Context
+from busbar.auth.actor import Actor
+from busbar.auth.guards import RequestContext
 from busbar.auth.tokens import Claims
 from busbar.events import dead_letters, deliveries, queries
 from busbar.events.asyncapi import asyncapi_document
@@ -70,7 +71,7 @@ class BulkReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 @get("/events", opt=needs("events.read"))
 async def list_events(
-    ctx: Context,
+    ctx: RequestContext,
     event_type: EventTypes = None,
     module: Annotated[str | None, Parameter(max_length=40, pattern=SLUG)] = None,
     site: Annotated[str | None, _SITE] = None,
@@ -111,7 +112,7 @@ async def get_asyncapi() -> dict[str, Any]:
 
 @get("/events/stream", opt=needs("events.read"), media_type=MEDIA_TYPE)
 async def stream_events(
-    ctx: Context,
+    ctx: RequestContext,
     request: Request[Actor, Claims, Any],
     state: State,
     event_type: EventTypes = None,
@@ -133,7 +134,7 @@ async def stream_events(
 
 
 @get("/events/trace/{key:str}", opt=needs("events.read"))
-async def get_trace(ctx: Context, key: Annotated[str, _CORRELATION]) -> Trace:
+async def get_trace(ctx: RequestContext, key: Annotated[str, _CORRELATION]) -> Trace:
     """Follow a message: by correlation id, ticket id, event id or the id of a remote record.
 
     Request, audit entries, events, decisions and every attempt, in the order of time.
@@ -142,14 +143,14 @@ async def get_trace(ctx: Context, key: Annotated[str, _CORRELATION]) -> Trace:
 
 
 @get("/events/{event_id:uuid}", opt=needs("events.read"))
-async def get_event(ctx: Context, event_id: UUID) -> EventView:
+async def get_event(ctx: RequestContext, event_id: FromPath[UUID]) -> EventView:
     """Read one event."""
     return await queries.get_event(ctx, event_id)
 
 
 @get("/deliveries", opt=needs("deliveries.read"))
 async def list_deliveries(
-    ctx: Context,
+    ctx: RequestContext,
     state_: Annotated[list[DeliveryState] | None, QueryParameter(name="state", max_items=6)] = None,
     endpoint: Annotated[str | None, _WORD] = None,
     route: Annotated[str | None, _WORD] = None,
@@ -176,19 +177,19 @@ async def list_deliveries(
 
 
 @get("/deliveries/summary", opt=needs("deliveries.read"))
-async def get_summary(ctx: Context) -> DeliverySummary:
+async def get_summary(ctx: RequestContext) -> DeliverySummary:
     """Read how many deliveries stand where, how old the oldest are, and whether the ledger adds up."""
     return await deliveries.summary(ctx)
 
 
 @get("/deliveries/{delivery_id:int}", opt=needs("deliveries.read"))
-async def get_delivery(ctx: Context, delivery_id: DeliveryId) -> DeliveryDetail:
+async def get_delivery(ctx: RequestContext, delivery_id: DeliveryId) -> DeliveryDetail:
     """Read one delivery with its event, the document sent, and every attempt."""
     return await deliveries.get_delivery(ctx, delivery_id)
 
 
 @post("/deliveries/replay", opt=needs("deliveries.replay"), status_code=200)
-async def replay_matching(ctx: Context, data: BulkReplayRequest) -> BulkReplay:
+async def replay_matching(ctx: RequestContext, data: JSONBody[BulkReplayRequest]) -> BulkReplay:
     """Send all dead and retrying deliveries again that a filter finds; a dry run, the default, only counts them."""
     wanted = DeliveryFilter(
         states=None if data.state is None else (data.state,),
@@ -202,7 +203,9 @@ async def replay_matching(ctx: Context, data: BulkReplayRequest) -> BulkReplay:
 
 
 @post("/deliveries/{delivery_id:int}/replay", opt=needs("deliveries.replay"), status_code=200)
-async def replay(ctx: Context, state: State, delivery_id: DeliveryId, data: ReplayRequest) -> DeliveryDetail:
+async def replay(
+    ctx: RequestContext, state: State, delivery_id: DeliveryId, data: JSONBody[ReplayRequest]
+) -> DeliveryDetail:
     """Send a dead or retrying delivery now, as it was or corrected; its former attempts are kept."""
     await dead_letters.replay(
         ctx,
@@ -216,7 +219,7 @@ async def replay(ctx: Context, state: State, delivery_id: DeliveryId, data: Repl
 
 
 @post("/deliveries/{delivery_id:int}/discard", opt=needs("deliveries.replay"), status_code=200)
-async def discard(ctx: Context, delivery_id: DeliveryId, data: DiscardRequest) -> DeliveryDetail:
+async def discard(ctx: RequestContext, delivery_id: DeliveryId, data: JSONBody[DiscardRequest]) -> DeliveryDetail:
     """Give a delivery up that is not finished: it is marked skipped, with the reason, and kept."""
     await dead_letters.discard(ctx, delivery_id, reason=data.reason)
     return await deliveries.get_delivery(ctx, delivery_id)

@@ -9,9 +9,9 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.datastructures import State, UploadFile
 from litestar.enums import RequestEncodingType
-from litestar.params import Body, QueryParameter
+from litestar.params import Body, FromPath, QueryParameter
 
-from busbar.auth.actor import Context
+from busbar.auth.guards import RequestContext
 from busbar.errors import BadFormat, NotFound
 from busbar.imports import commands, queries
 from busbar.imports.contract import ALL_OR_NOTHING, Importer, ImportRun, Mode
@@ -66,7 +66,7 @@ class ImporterView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @get("/importers", opt=_READ)
-async def list_importers(ctx: Context, state: State) -> tuple[ImporterView, ...]:
+async def list_importers(ctx: RequestContext, state: State) -> tuple[ImporterView, ...]:
     """List the kinds of file that can be imported, by name."""
     return tuple(
         ImporterView(
@@ -90,7 +90,9 @@ def _unreadable_form(request: Request[Any, Any, Any], error: Exception) -> Respo
 
 @post("/imports", opt=AUTHENTICATED, status_code=202, exception_handlers=dict.fromkeys(_FORM_ERRORS, _unreadable_form))
 async def start_import(
-    ctx: Context, state: State, data: Annotated[ImportForm, Body(media_type=RequestEncodingType.MULTI_PART)]
+    ctx: RequestContext,
+    state: State,
+    data: Annotated[ImportForm, Body(media_type=RequestEncodingType.MULTI_PART)],
 ) -> Response[ImportView]:
     """Import a file. 202 means that it is being worked on; `Location` is where to follow it."""
     importers = _importers(state)
@@ -112,7 +114,7 @@ async def start_import(
 
 @get("/imports", opt=_READ)
 async def list_imports(
-    ctx: Context,
+    ctx: RequestContext,
     importer: ImporterFilter = None,
     site: SiteFilter = None,
     job_state: Annotated[Literal["running", "done", "failed"] | None, QueryParameter(name="state")] = None,
@@ -127,13 +129,13 @@ async def list_imports(
 
 
 @get("/imports/{import_id:uuid}", opt=_READ)
-async def get_import(ctx: Context, import_id: UUID) -> ImportView:
+async def get_import(ctx: RequestContext, import_id: FromPath[UUID]) -> ImportView:
     """Read one import: its progress, and the first hundred errors."""
     return await queries.get_import(ctx, import_id)
 
 
 @get("/imports/{import_id:uuid}/errors.csv", opt=_READ, media_type="text/csv; charset=utf-8")
-async def get_import_errors(ctx: Context, import_id: UUID) -> Response[str]:
+async def get_import_errors(ctx: RequestContext, import_id: FromPath[UUID]) -> Response[str]:
     """Read the errors of an import as a CSV file: line, field, value, message."""
     text = await queries.get_errors_csv(ctx, import_id)
     disposition = f'attachment; filename="import-{import_id}-errors.csv"'

@@ -5,10 +5,11 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, patch, post
-from litestar.params import Parameter, QueryParameter
+from litestar.params import JSONBody, Parameter, QueryParameter
 from msgspec import UNSET, Meta, UnsetType
 
 from busbar.auth.actor import Context
+from busbar.auth.guards import RequestContext
 from busbar.errors import FieldError, InvalidPayload
 from busbar.routing import commands, queries
 from busbar.routing.commands import RouteChanges
@@ -102,7 +103,7 @@ class DryRunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 @get("/routes", opt=_READ)
 async def list_routes(
-    ctx: Context,
+    ctx: RequestContext,
     route_state: Annotated[State | None, QueryParameter(name="state")] = None,
     endpoint: Annotated[str | None, QueryParameter(name="endpoint", max_length=40, pattern=SLUG)] = None,
     site: Annotated[str | None, QueryParameter(name="site", max_length=40, pattern=SLUG)] = None,
@@ -116,7 +117,7 @@ async def list_routes(
 
 
 @post("/routes", opt=_WRITE)
-async def create_route(ctx: Context, data: NewRoute) -> Response[RouteView]:
+async def create_route(ctx: RequestContext, data: JSONBody[NewRoute]) -> Response[RouteView]:
     """Make a route as a draft. Every fault of pattern, filter and mapping is named at once."""
     definition = RouteDefinition(
         name=data.name,
@@ -132,14 +133,14 @@ async def create_route(ctx: Context, data: NewRoute) -> Response[RouteView]:
 
 
 @get("/routes/{route_id:str}", opt=_READ)
-async def get_route(ctx: Context, route_id: RouteId) -> Response[RouteView]:
+async def get_route(ctx: RequestContext, route_id: RouteId) -> Response[RouteView]:
     """Read one route."""
     return await _answer(ctx, route_id)
 
 
 @patch("/routes/{route_id:str}", opt=_WRITE)
 async def change_route(
-    ctx: Context, route_id: RouteId, data: RouteChange, if_match: IfMatchHeader = None
+    ctx: RequestContext, route_id: RouteId, data: JSONBody[RouteChange], if_match: IfMatchHeader = None
 ) -> Response[RouteView]:
     """Change a route; if it is published, from the next event on."""
     changes = RouteChanges(**msgspec.structs.asdict(data))
@@ -148,20 +149,22 @@ async def change_route(
 
 
 @delete("/routes/{route_id:str}", opt=_WRITE)
-async def delete_route(ctx: Context, route_id: RouteId, if_match: IfMatchHeader = None) -> None:
+async def delete_route(ctx: RequestContext, route_id: RouteId, if_match: IfMatchHeader = None) -> None:
     """Switch a route off. It is kept with all its versions, and can be published again."""
     await commands.switch_off_route(ctx, route_id, expected=parse_if_match(if_match, required=False))
 
 
 @post("/routes/{route_id:str}/publish", opt=_WRITE, status_code=200)
-async def publish_route(ctx: Context, route_id: RouteId, if_match: IfMatchHeader = None) -> Response[RouteView]:
+async def publish_route(ctx: RequestContext, route_id: RouteId, if_match: IfMatchHeader = None) -> Response[RouteView]:
     """Let a route handle events from now on."""
     await commands.publish_route(ctx, route_id, expected=parse_if_match(if_match, required=False))
     return await _answer(ctx, route_id)
 
 
 @post("/routes/{route_id:str}/off", opt=_WRITE, status_code=200)
-async def switch_off_route(ctx: Context, route_id: RouteId, if_match: IfMatchHeader = None) -> Response[RouteView]:
+async def switch_off_route(
+    ctx: RequestContext, route_id: RouteId, if_match: IfMatchHeader = None
+) -> Response[RouteView]:
     """Let a route handle no further event; what it has made already is still delivered."""
     await commands.switch_off_route(ctx, route_id, expected=parse_if_match(if_match, required=False))
     return await _answer(ctx, route_id)
@@ -169,7 +172,7 @@ async def switch_off_route(ctx: Context, route_id: RouteId, if_match: IfMatchHea
 
 @post("/routes/{route_id:str}/rollback", opt=_WRITE, status_code=200)
 async def roll_back_route(
-    ctx: Context, route_id: RouteId, data: RollbackRequest, if_match: IfMatchHeader = None
+    ctx: RequestContext, route_id: RouteId, data: JSONBody[RollbackRequest], if_match: IfMatchHeader = None
 ) -> Response[RouteView]:
     """Let a route say again what it said at an earlier version, as a new version. Its state stays."""
     expected = parse_if_match(if_match, required=False)
@@ -179,7 +182,7 @@ async def roll_back_route(
 
 @get("/routes/{route_id:str}/versions", opt=_READ)
 async def list_versions(
-    ctx: Context,
+    ctx: RequestContext,
     route_id: RouteId,
     limit: LimitParameter = 50,
     cursor: CursorParameter = None,
@@ -190,13 +193,13 @@ async def list_versions(
 
 
 @get("/routes/{route_id:str}/versions/{version:int}", opt=_READ)
-async def get_version(ctx: Context, route_id: RouteId, version: VersionNumber) -> VersionView:
+async def get_version(ctx: RequestContext, route_id: RouteId, version: VersionNumber) -> VersionView:
     """Read what a route said at a version, and how that differs from the version before."""
     return await queries.get_version(ctx, route_id, version)
 
 
 @post("/routes/dry-run", opt=_READ, status_code=200)
-async def dry_run_route(ctx: Context, data: DryRunRequest) -> Rehearsal:
+async def dry_run_route(ctx: RequestContext, data: JSONBody[DryRunRequest]) -> Rehearsal:
     """Show, step by step, what a route would do with an event. Calls no one and writes nothing."""
     _exactly_one(data, "route_id", "rule")
     event = _exactly_one(data, "event_id", "event")

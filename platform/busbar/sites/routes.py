@@ -5,9 +5,9 @@ from typing import Annotated
 import msgspec
 from litestar import Response, get, patch, post, put
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import JSONBody, Parameter
 
-from busbar.auth.actor import Context
+from busbar.auth.guards import RequestContext
 from busbar.errors import FieldError, InvalidPayload, NotFound
 from busbar.sites import commands, queries
 from busbar.sites.directory import DIRECTORY
@@ -46,14 +46,17 @@ class ModuleSwitch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @get("/sites", opt=needs("sites.read"))
 async def list_sites(
-    ctx: Context, limit: LimitParameter = 50, cursor: CursorParameter = None, sort: SortParameter = None
+    ctx: RequestContext,
+    limit: LimitParameter = 50,
+    cursor: CursorParameter = None,
+    sort: SortParameter = None,
 ) -> Page[SiteView]:
     """List the caller's sites. Can be sorted by site_id, name, created_at."""
     return await queries.list_sites(ctx, limit=limit, cursor=cursor, sort=sort)
 
 
 @post("/sites", opt=needs("sites.write"))
-async def create_site(ctx: Context, state: State, data: NewSite) -> Response[SiteView]:
+async def create_site(ctx: RequestContext, state: State, data: JSONBody[NewSite]) -> Response[SiteView]:
     """Make a site."""
     unknown = [module for module in data.modules if module not in state.modules]
     if unknown:
@@ -70,7 +73,7 @@ async def create_site(ctx: Context, state: State, data: NewSite) -> Response[Sit
 
 
 @get("/sites/{site_id:str}", opt=needs("sites.read"))
-async def get_site(ctx: Context, site_id: SiteId) -> Response[SiteView]:
+async def get_site(ctx: RequestContext, site_id: SiteId) -> Response[SiteView]:
     """Read one site."""
     site = await queries.get_site(ctx, site_id)
     return versioned(site, site.version)
@@ -78,7 +81,7 @@ async def get_site(ctx: Context, site_id: SiteId) -> Response[SiteView]:
 
 @patch("/sites/{site_id:str}", opt=needs("sites.write"))
 async def change_site(
-    ctx: Context, site_id: SiteId, data: SiteChange, if_match: IfMatchHeader = None
+    ctx: RequestContext, site_id: SiteId, data: JSONBody[SiteChange], if_match: IfMatchHeader = None
 ) -> Response[SiteView]:
     """Change a site's name or time zone."""
     expected = parse_if_match(if_match, required=False)
@@ -88,7 +91,9 @@ async def change_site(
 
 
 @put("/sites/{site_id:str}/modules/{module:str}", opt=needs("sites.write"))
-async def switch_module(ctx: Context, state: State, site_id: SiteId, module: SiteId, data: ModuleSwitch) -> SiteView:
+async def switch_module(
+    ctx: RequestContext, state: State, site_id: SiteId, module: SiteId, data: JSONBody[ModuleSwitch]
+) -> SiteView:
     """Enable or disable a module at a site, without restart; its data stays."""
     if module not in state.modules:
         raise NotFound(f"There is no module {module}.")

@@ -167,7 +167,9 @@ class TestDecisions:
             file = ROOT / name if "/" in name or folder is None else folder / name
             assert file.is_file(), f"{name} is not there"
             folder = file.parent
-            assert re.search(r"def test_|__main__", file.read_text("utf-8")), f"{name} tests nothing"
+            assert re.search(r"def test_|^async def measure", file.read_text("utf-8"), re.MULTILINE), (
+                f"{name} tests nothing"
+            )
         tests = "\n".join(one.read_text("utf-8") for one in tracked(".py") if one.name in {Path(f).name for f in files})
         for name in re.findall(r"`(Test\w+)`", last):
             assert f"class {name}" in tests, f"{name} is not there"

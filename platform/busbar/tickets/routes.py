@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 import msgspec
 from litestar import Response, get, patch, post
 from litestar.datastructures import State
-from litestar.params import Parameter, QueryParameter
+from litestar.params import JSONBody, Parameter, QueryParameter
 
 from busbar.auth.actor import Context
+from busbar.auth.guards import RequestContext
 from busbar.events.queries import EventView, events_of_subject
 from busbar.tickets import commands, queries
 from busbar.tickets.queries import AuditEntryView, TicketFilter, TicketView
@@ -61,7 +62,7 @@ class Remark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @get("/tickets", opt=_READ)
 async def list_tickets(
-    ctx: Context,
+    ctx: RequestContext,
     state: State,
     module: Annotated[list[str] | None, QueryParameter(name="module", max_items=20)] = None,
     status: Annotated[list[Status] | None, QueryParameter(name="status", max_items=5)] = None,
@@ -97,20 +98,20 @@ async def list_tickets(
 
 
 @get("/tickets/{ticket_id:str}", opt=_READ)
-async def get_ticket(ctx: Context, ticket_id: TicketId) -> Response[TicketView]:
+async def get_ticket(ctx: RequestContext, ticket_id: TicketId) -> Response[TicketView]:
     """Read one ticket; the ETag header names its version."""
     ticket = await queries.get_ticket(ctx, ticket_id)
     return versioned(ticket, ticket.version)
 
 
 @get("/tickets/{ticket_id:str}/audit", opt=_READ)
-async def get_audit(ctx: Context, ticket_id: TicketId) -> tuple[AuditEntryView, ...]:
+async def get_audit(ctx: RequestContext, ticket_id: TicketId) -> tuple[AuditEntryView, ...]:
     """Read a ticket's trail: who changed what, when and why, oldest first."""
     return await queries.audit_of(ctx, ticket_id)
 
 
 @get("/tickets/{ticket_id:str}/events", opt=_READ)
-async def get_events(ctx: Context, ticket_id: TicketId) -> tuple[EventView, ...]:
+async def get_events(ctx: RequestContext, ticket_id: TicketId) -> tuple[EventView, ...]:
     """Read the events that tell of a ticket, oldest first."""
     await queries.get_ticket(ctx, ticket_id)
     return await events_of_subject(ctx, ticket_id)
@@ -118,7 +119,7 @@ async def get_events(ctx: Context, ticket_id: TicketId) -> tuple[EventView, ...]
 
 @patch("/tickets/{ticket_id:str}/status", opt=_WRITE)
 async def change_status(
-    ctx: Context, ticket_id: TicketId, data: StatusChange, if_match: IfMatchHeader = None
+    ctx: RequestContext, ticket_id: TicketId, data: JSONBody[StatusChange], if_match: IfMatchHeader = None
 ) -> Response[TicketView]:
     """Move a ticket one step: Open → Assigned → In_Progress → Closed. Anything else is refused with BUS_001."""
     expected = parse_if_match(if_match, required=False)
@@ -131,7 +132,7 @@ async def change_status(
 
 @post("/tickets/{ticket_id:str}/assign", opt=_WRITE, status_code=200)
 async def assign(
-    ctx: Context, ticket_id: TicketId, data: Assignment, if_match: IfMatchHeader = None
+    ctx: RequestContext, ticket_id: TicketId, data: JSONBody[Assignment], if_match: IfMatchHeader = None
 ) -> Response[TicketView]:
     """Give a ticket to somebody; an Open ticket becomes Assigned."""
     expected = parse_if_match(if_match, required=False)
@@ -143,7 +144,9 @@ async def assign(
 
 
 @post("/tickets/{ticket_id:str}/hold", opt=_WRITE, status_code=200)
-async def hold(ctx: Context, ticket_id: TicketId, data: Reason, if_match: IfMatchHeader = None) -> Response[TicketView]:
+async def hold(
+    ctx: RequestContext, ticket_id: TicketId, data: JSONBody[Reason], if_match: IfMatchHeader = None
+) -> Response[TicketView]:
     """Put a ticket on hold: its SLA clock stands still until it is resumed."""
     expected = parse_if_match(if_match, required=False)
     return await _changed(ctx, ticket_id, commands.hold(ctx, ticket_id, reason=data.reason, expected=expected))
@@ -151,7 +154,7 @@ async def hold(ctx: Context, ticket_id: TicketId, data: Reason, if_match: IfMatc
 
 @post("/tickets/{ticket_id:str}/resume", opt=_WRITE, status_code=200)
 async def resume(
-    ctx: Context, ticket_id: TicketId, data: Remark, if_match: IfMatchHeader = None
+    ctx: RequestContext, ticket_id: TicketId, data: JSONBody[Remark], if_match: IfMatchHeader = None
 ) -> Response[TicketView]:
     """Take a ticket off hold; its deadline moves by the time it was held."""
     expected = parse_if_match(if_match, required=False)
@@ -160,7 +163,7 @@ async def resume(
 
 @post("/tickets/{ticket_id:str}/cancel", opt=_WRITE, status_code=200)
 async def cancel(
-    ctx: Context, ticket_id: TicketId, data: Reason, if_match: IfMatchHeader = None
+    ctx: RequestContext, ticket_id: TicketId, data: JSONBody[Reason], if_match: IfMatchHeader = None
 ) -> Response[TicketView]:
     """End a ticket for good without its work having been done."""
     expected = parse_if_match(if_match, required=False)
@@ -169,7 +172,7 @@ async def cancel(
 
 @post("/tickets/{ticket_id:str}/reopen", opt=_WRITE, status_code=200)
 async def reopen(
-    ctx: Context, ticket_id: TicketId, data: Reason, if_match: IfMatchHeader = None
+    ctx: RequestContext, ticket_id: TicketId, data: JSONBody[Reason], if_match: IfMatchHeader = None
 ) -> Response[TicketView]:
     """Take a closed ticket back into work: Closed → In_Progress."""
     expected = parse_if_match(if_match, required=False)
@@ -178,7 +181,7 @@ async def reopen(
 
 @post("/tickets/{ticket_id:str}/notes", opt=_WRITE, status_code=200)
 async def add_note(
-    ctx: Context, ticket_id: TicketId, data: Note, if_match: IfMatchHeader = None
+    ctx: RequestContext, ticket_id: TicketId, data: JSONBody[Note], if_match: IfMatchHeader = None
 ) -> Response[TicketView]:
     """Add a comment to a ticket's trail."""
     expected = parse_if_match(if_match, required=False)

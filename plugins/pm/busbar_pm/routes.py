@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, patch, post
-from litestar.params import Parameter, QueryParameter
+from litestar.params import FromPath, FromQuery, JSONBody, Parameter, QueryParameter
 
 from busbar.sdk import (
     Context,
@@ -21,6 +21,7 @@ from busbar.sdk import (
     Name,
     Page,
     PositiveNumber,
+    RequestContext,
     SearchParameter,
     ShortText,
     Slug,
@@ -141,10 +142,10 @@ class IncidentPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 @get("/assets", opt=_READ)
 async def list_assets(
-    ctx: Context,
+    ctx: RequestContext,
     site: SiteFilter = None,
     asset_type: Annotated[str | None, Parameter(max_length=40, pattern="^[a-z][a-z0-9_-]*$")] = None,
-    status: AssetStatus | None = None,
+    status: FromQuery[AssetStatus | None] = None,
     parent_id: Annotated[str | None, Parameter(max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
     text: SearchParameter = None,
     limit: LimitParameter = 50,
@@ -161,7 +162,7 @@ async def list_assets(
 
 
 @post("/assets", opt=_WRITE)
-async def create_asset(ctx: Context, data: AssetBody) -> Response[AssetView]:
+async def create_asset(ctx: RequestContext, data: JSONBody[AssetBody]) -> Response[AssetView]:
     """Add an asset."""
     given = msgspec.structs.asdict(data)
     site, asset_id = given.pop("site"), given.pop("asset_id")
@@ -173,7 +174,7 @@ async def create_asset(ctx: Context, data: AssetBody) -> Response[AssetView]:
 
 
 @get("/assets/{asset_id:str}", opt=_READ)
-async def get_asset(ctx: Context, asset_id: AssetId) -> Response[AssetView]:
+async def get_asset(ctx: RequestContext, asset_id: AssetId) -> Response[AssetView]:
     """Read one asset."""
     asset = await queries.get_asset(ctx, asset_id)
     return versioned(asset, asset.version)
@@ -181,7 +182,7 @@ async def get_asset(ctx: Context, asset_id: AssetId) -> Response[AssetView]:
 
 @patch("/assets/{asset_id:str}", opt=_WRITE)
 async def change_asset(
-    ctx: Context, asset_id: AssetId, data: AssetPatch, if_match: IfMatchHeader = None
+    ctx: RequestContext, asset_id: AssetId, data: JSONBody[AssetPatch], if_match: IfMatchHeader = None
 ) -> Response[AssetView]:
     """Change an asset."""
     changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not msgspec.UNSET}
@@ -191,23 +192,23 @@ async def change_asset(
 
 
 @delete("/assets/{asset_id:str}", opt=_WRITE, status_code=204)
-async def delete_asset(ctx: Context, asset_id: AssetId, if_match: IfMatchHeader = None) -> None:
+async def delete_asset(ctx: RequestContext, asset_id: AssetId, if_match: IfMatchHeader = None) -> None:
     """Delete an asset that nothing refers to; otherwise set its status to retired."""
     await assets.remove(ctx, asset_id, expected=parse_if_match(if_match, required=False))
 
 
 @get("/assets/{asset_id:str}/history", opt=_READ)
-async def get_history(ctx: Context, asset_id: AssetId) -> tuple[HistoryEntry, ...]:
+async def get_history(ctx: RequestContext, asset_id: AssetId) -> tuple[HistoryEntry, ...]:
     """Read what was done to an asset, newest first."""
     return await queries.history_of(ctx, asset_id)
 
 
 @get("/maintenance-orders", opt=_READ)
 async def list_orders(
-    ctx: Context,
+    ctx: RequestContext,
     site: SiteFilter = None,
     asset_id: AssetFilter = None,
-    order_type: OrderType | None = None,
+    order_type: FromQuery[OrderType | None] = None,
     status: Annotated[str | None, Parameter(max_length=20, pattern="^[a-z]*$")] = None,
     limit: LimitParameter = 50,
     cursor: CursorParameter = None,
@@ -222,20 +223,20 @@ async def list_orders(
 
 
 @post("/maintenance-orders", opt=_WRITE)
-async def plan_order(ctx: Context, data: OrderBody) -> PlannedOrder:
+async def plan_order(ctx: RequestContext, data: JSONBody[OrderBody]) -> PlannedOrder:
     """Plan maintenance of an asset; opens a Maintenance ticket."""
     return await orders.plan(ctx, NewOrder(**msgspec.structs.asdict(data)))
 
 
 @get("/maintenance-orders/{order_id:uuid}", opt=_READ)
-async def get_order(ctx: Context, order_id: UUID) -> Response[OrderView]:
+async def get_order(ctx: RequestContext, order_id: FromPath[UUID]) -> Response[OrderView]:
     """Read one maintenance order."""
     return await _order(ctx, order_id)
 
 
 @patch("/maintenance-orders/{order_id:uuid}", opt=_WRITE)
 async def change_order(
-    ctx: Context, order_id: UUID, data: OrderPatch, if_match: IfMatchHeader = None
+    ctx: RequestContext, order_id: FromPath[UUID], data: JSONBody[OrderPatch], if_match: IfMatchHeader = None
 ) -> Response[OrderView]:
     """Change a planned order."""
     expected = parse_if_match(if_match, required=False)
@@ -246,7 +247,7 @@ async def change_order(
 
 
 @delete("/maintenance-orders/{order_id:uuid}", opt=_WRITE, status_code=204)
-async def call_off_order(ctx: Context, order_id: UUID, if_match: IfMatchHeader = None) -> None:
+async def call_off_order(ctx: RequestContext, order_id: FromPath[UUID], if_match: IfMatchHeader = None) -> None:
     """Call off a planned order; it stays on record as cancelled, with its ticket."""
     expected = parse_if_match(if_match, required=False)
     await orders.call_off(ctx, order_id, reason="The order was called off.", expected=expected)
@@ -254,7 +255,10 @@ async def call_off_order(ctx: Context, order_id: UUID, if_match: IfMatchHeader =
 
 @post("/maintenance-orders/{order_id:uuid}/complete", opt=_WRITE, status_code=200)
 async def complete_order(
-    ctx: Context, order_id: UUID, data: Completion | None = None, if_match: IfMatchHeader = None
+    ctx: RequestContext,
+    order_id: FromPath[UUID],
+    data: JSONBody[Completion | None] = None,
+    if_match: IfMatchHeader = None,
 ) -> Response[OrderView]:
     """Report that the work is done: closes the ticket and writes the asset's history."""
     expected = parse_if_match(if_match, required=False)
@@ -264,11 +268,11 @@ async def complete_order(
 
 @get("/incidents", opt=_READ)
 async def list_incidents(
-    ctx: Context,
+    ctx: RequestContext,
     site: SiteFilter = None,
     asset_id: AssetFilter = None,
-    fault_type: FaultType | None = None,
-    severity: Severity | None = None,
+    fault_type: FromQuery[FaultType | None] = None,
+    severity: FromQuery[Severity | None] = None,
     open_only: Annotated[bool, QueryParameter(name="open", description="Only those not yet restored.")] = False,
     limit: LimitParameter = 50,
     cursor: CursorParameter = None,
@@ -284,20 +288,23 @@ async def list_incidents(
 
 
 @post("/incidents", opt=_WRITE)
-async def report_incident(ctx: Context, data: IncidentBody) -> ReportedIncident:
+async def report_incident(ctx: RequestContext, data: JSONBody[IncidentBody]) -> ReportedIncident:
     """Report an incident; opens an Incident ticket. 201 means that both, and their event, are stored for good."""
     return await incidents.report(ctx, NewIncident(**msgspec.structs.asdict(data)))
 
 
 @get("/incidents/{incident_id:uuid}", opt=_READ)
-async def get_incident(ctx: Context, incident_id: UUID) -> Response[IncidentView]:
+async def get_incident(ctx: RequestContext, incident_id: FromPath[UUID]) -> Response[IncidentView]:
     """Read one incident, with the steps of its restoration."""
     return await _incident(ctx, incident_id)
 
 
 @patch("/incidents/{incident_id:uuid}", opt=_WRITE)
 async def change_incident(
-    ctx: Context, incident_id: UUID, data: IncidentPatch, if_match: IfMatchHeader = None
+    ctx: RequestContext,
+    incident_id: FromPath[UUID],
+    data: JSONBody[IncidentPatch],
+    if_match: IfMatchHeader = None,
 ) -> Response[IncidentView]:
     """Change what is known of an incident, and note which customers have supply again."""
     await incidents.change(

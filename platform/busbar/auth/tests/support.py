@@ -12,7 +12,7 @@ from litestar import Litestar, get
 
 from busbar.auth.actor import Context, system_actor
 from busbar.auth.config import AuthSettings
-from busbar.auth.guards import access_middleware, auth_dependencies
+from busbar.auth.guards import RequestContext, access_middleware, auth_dependencies
 from busbar.auth.permissions import Permission, PermissionRegistry, RoleDefault
 from busbar.auth.service import Auth
 from busbar.kit.clock import Clock
@@ -71,7 +71,7 @@ def context(clock: Clock | None = None) -> Context:
 
 
 @get("/open", opt=ANYONE)
-async def open_route(ctx: Context) -> dict[str, str]:
+async def open_route(ctx: RequestContext) -> dict[str, str]:
     return {"username": ctx.actor.username}
 
 
@@ -81,7 +81,7 @@ async def signed_route() -> str:
 
 
 @get("/mine", opt=AUTHENTICATED)
-async def mine(ctx: Context) -> dict[str, Any]:
+async def mine(ctx: RequestContext) -> dict[str, Any]:
     return {"username": ctx.actor.username, "sites": ctx.actor.site_filter, "correlation_id": ctx.correlation_id}
 
 

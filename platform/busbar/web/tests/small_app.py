@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import asyncpg
 import msgspec
 from litestar import Litestar, Request, Response, get, patch, post
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, Parameter
 
 from busbar.errors import Conflict, ForbiddenTransition, RuleViolated, TooManyRequests
 from busbar.observability.correlation import correlation_id, traceparent
@@ -108,15 +108,15 @@ def _routes(gates: Gates) -> list[Any]:
         return {"correlation_id": correlation_id(), "traceparent": traceparent()}
 
     @post("/assets", opt=needs("pm.write"))
-    async def create(data: NewAsset) -> NewAsset:
+    async def create(data: JSONBody[NewAsset]) -> NewAsset:
         return data
 
     @post("/many-assets", opt=needs("pm.write"))
-    async def create_many(data: list[NewAsset]) -> int:
+    async def create_many(data: JSONBody[list[NewAsset]]) -> int:
         return len(data)
 
     @post("/anything", opt=needs("pm.write"))
-    async def anything(data: dict[str, Any]) -> dict[str, Any]:
+    async def anything(data: JSONBody[dict[str, Any]]) -> dict[str, Any]:
         return data
 
     @get("/assets", opt=needs("pm.read"))
@@ -133,12 +133,12 @@ def _routes(gates: Gates) -> list[Any]:
         return versioned({"asset_id": asset_id}, 3)
 
     @patch("/assets/{asset_id:str}", opt=needs("pm.write"))
-    async def change(asset_id: str, if_match: IfMatchHeader = None) -> Response[dict[str, str]]:
+    async def change(asset_id: FromPath[str], if_match: IfMatchHeader = None) -> Response[dict[str, str]]:
         parse_if_match(if_match).require(3)
         return versioned({"asset_id": asset_id}, 4)
 
     @get("/fault/{kind:str}", opt=ANYONE)
-    async def fault(kind: str) -> None:
+    async def fault(kind: FromPath[str]) -> None:
         raise FAULTS[kind]
 
     @get("/held", opt=ANYONE)
