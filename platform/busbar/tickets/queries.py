@@ -82,7 +82,9 @@ SORT_COLUMNS = {
 
 _COLUMNS = ", ".join("site_id as site" if name == "site" else name for name in TicketView.__struct_fields__)
 _TEXT = "(words @@ plainto_tsquery('simple', ${n}) or ticket_id = upper(${n}))"
+_SORTED_MAX = 1_000
 _WALKED_MAX = 5_000
+"""A search that finds more than the one looks at the newest so many tickets before it sorts all that match."""
 _FLOOR_KEPT_S = 30.0
 _floors: dict[tuple[Any, ...], float] = {}
 
@@ -122,7 +124,7 @@ async def list_tickets(
     else:
         words, values = _TEXT.format(n=len(values) + 1), [*values, wanted.text]
         counted = await _count(f"{where} and {words}", values)
-        rows = await _by_words(asked, where, words, values, many=counted > TOTAL_MAX)
+        rows = await _by_words(asked, where, words, values, many=counted > _SORTED_MAX)
     return asked.page(rows, to_item=_ticket, counted=counted)
 
 
