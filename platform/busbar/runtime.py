@@ -2,9 +2,11 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import structlog
 
@@ -41,11 +43,15 @@ from busbar.schema.runner import migrate
 from busbar.settings import BadSettings, Settings
 from busbar.sites.directory import DIRECTORY
 from busbar.tickets.metrics import register_ticket_metrics
+from busbar.web.idempotency import KEPT_DAYS, forget_old
 
 log = structlog.get_logger()
 
 _REFRESH_S = 5.0
 """Configuration is read anew after each change, and at least so often."""
+_RESTART_S = 1.0
+"""So long after a loop failed it is begun again."""
+_FORGET_S = 3_600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +114,10 @@ async def run_platform(
         refreshers: tuple[Callable[[], Awaitable[None]], ...] = (DIRECTORY.refresh, endpoints.refresh, routes.refresh)
         for refresh in refreshers:
             await refresh()
-        await _keep(stack, _refresh_on_change(refreshers), "configuration")
-        await _keep(stack, LoopLag().run(), "loop-lag")
+        await _keep(stack, lambda: _refresh_on_change(refreshers), "configuration")
+        await _keep(stack, LoopLag().run, "loop-lag")
         stream = EventStream()
-        await _keep(stack, stream.run(), "event-stream")
+        await _keep(stack, stream.run, "event-stream")
         register_ledger_metrics()
         register_ticket_metrics(clock)
         if work:
@@ -196,23 +202,45 @@ async def _start_work(
     transport = EmbeddedTransport()
     worker = Worker(transport, lanes, number=number)
     relay = Relay([handlers, routes], transport.publish)
-    await _keep(stack, relay.run(), "relay")
-    await _keep(stack, Sealer().run(), "audit-sealer")
-    await _keep(stack, run_reconciler(grace_s=settings.takeover_s, worker=number), "reconciler")
-    await _keep(stack, watch_imports(clock), "import-watch")
-    await _keep(stack, worker.run(), "worker")
+    await _keep(stack, relay.run, "relay")
+    await _keep(stack, Sealer().run, "audit-sealer")
+    await _keep(stack, lambda: run_reconciler(grace_s=settings.takeover_s, worker=number), "reconciler")
+    await _keep(stack, lambda: watch_imports(clock), "import-watch")
+    await _keep(stack, worker.run, "worker")
+    await _keep(stack, lambda: _forget_old_answers(clock), "idempotency")
     stack.push_async_callback(worker.stop, within_s=settings.stop_s)
 
 
-async def _keep(stack: AsyncExitStack, work: Awaitable[None], name: str) -> None:
-    """Run a loop until the stack unwinds."""
-    task = spawn(work, name=name, pool="background")  # type: ignore[arg-type]
+async def _keep(stack: AsyncExitStack, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """Run a loop until the stack unwinds; one that fails is told of and begun again (LESSONS D1)."""
+
+    async def supervised() -> None:
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("loop_failed", loop=name)
+                await asyncio.sleep(_RESTART_S)
+            else:
+                return
+
+    task = spawn(supervised(), name=name, pool="background")
 
     async def end() -> None:
         task.cancel()
         await asyncio.wait([task])
 
     stack.push_async_callback(end)
+
+
+async def _forget_old_answers(clock: Clock) -> None:
+    """Drop the answers to keyed requests that nobody will repeat."""
+    while True:
+        try:
+            await forget_old(clock() - timedelta(days=KEPT_DAYS))
+        except DATABASE_TROUBLE as error:
+            log.warning("old_answers_not_forgotten", error=str(error) or repr(error))
+        await asyncio.sleep(_FORGET_S)
 
 
 async def _refresh_on_change(refreshers: Sequence[Callable[[], Awaitable[None]]]) -> None:
