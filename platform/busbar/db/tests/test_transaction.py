@@ -1,6 +1,9 @@
-"""The guards of the transaction wrapper and the pools, each by the trap it guards against (LESSONS D1 to D6, D16)."""
+"""The guards of the transaction wrapper and the pools, each by its trap (LESSONS D1 to D6, D16, D17)."""
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import asyncpg
 import pytest
@@ -149,6 +152,27 @@ class TestPools:
     async def test_queries_of_one_task_share_pooled_connections(self, database: str) -> None:
         pids = {await fetchval("select pg_backend_pid()") for _ in range(10)}
         assert len(pids) == 1
+
+    async def test_giving_a_connection_back_asks_the_server_nothing(self, database: str) -> None:
+        # D16: asyncpg's own reset would be a round trip for each request, and would undo this setting.
+        await execute("set application_name = 'still here'")
+        try:
+            assert await fetchval("show application_name") == "still here"
+        finally:
+            await execute("reset application_name")
+
+    async def test_a_connection_comes_back_without_its_transaction(self, database: str) -> None:
+        async with DB.connection() as connection:
+            await connection.execute("begin")
+        async with DB.connection() as connection:
+            assert not connection.is_in_transaction()
+
+    def test_nothing_is_connected_by_an_import(self) -> None:
+        # D17: Piccolo's engine asks the server for its version as soon as it is made.
+        nowhere = os.environ | {"PGHOST": "/nowhere", "PGCONNECT_TIMEOUT": "1"}
+        code = "import socket; socket.socket.connect = None; import busbar.sdk, busbar.schema.core"
+        done = subprocess.run([sys.executable, "-c", code], env=nowhere, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.usefixtures("notes")
