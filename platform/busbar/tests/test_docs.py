@@ -1,5 +1,6 @@
 """The documents are complete, their links lead somewhere, and what they tell people to type exists."""
 
+import ast
 import inspect
 import re
 import tomllib
@@ -20,6 +21,7 @@ from busbar.host.loader import Plugin, installed, load
 from busbar.settings import VARIABLES, Settings
 from busbar.tests.test_house import ROOT, product_files, tracked
 
+CORE = ROOT / "platform" / "busbar"
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 SCREEN_LINES_MAX = 60
 
@@ -173,6 +175,39 @@ class TestDecisions:
         tests = "\n".join(one.read_text("utf-8") for one in tracked(".py") if one.name in {Path(f).name for f in files})
         for name in re.findall(r"`(Test\w+)`", last):
             assert f"class {name}" in tests, f"{name} is not there"
+
+
+def traps() -> list[tuple[str, str, str]]:
+    """The rows of the map's section on guards: number, guards, tests."""
+    section = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("\n## Guards\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| ([DEHT]\d+) \| .+ \| (.+) \| (.+) \|$", section, re.MULTILINE)
+
+
+class TestGuards:
+    def test_are_told_for_every_trap(self) -> None:
+        numbers = {"D": range(1, 20), "E": range(1, 5), "H": (*range(1, 9), 11, 12), "T": (1, 2, 3, 9)}
+        assert [trap for trap, _, _ in traps()] == [f"{kind}{n}" for kind, some in numbers.items() for n in some]
+
+    def test_lie_where_the_map_says(self) -> None:
+        files = {name for _, guards, _ in traps() for name in re.findall(r"`([^`]+)`", guards)}
+        assert [name for name in files if not any((place / name).is_file() for place in (CORE, ROOT))] == []
+
+    @pytest.mark.parametrize(("trap", "tests"), [(trap, tests) for trap, _, tests in traps()])
+    def test_have_tests_that_are_there(self, trap: str, tests: str) -> None:
+        assert re.match(r"`[\w/]+\.py` `Test", tests)
+        there: dict[str, set[str]] = {}
+        for name in re.findall(r"`([^`]+)`", tests):
+            if name.endswith(".py"):
+                there = methods_by_class(CORE / name)
+                continue
+            title, _, method = name.partition(".")
+            assert method in there[title] if method else there[title]
+
+
+def methods_by_class(path: Path) -> dict[str, set[str]]:
+    """The names of the tests of each class in a file."""
+    classes = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
+    return {node.name: {name for each in node.body if (name := getattr(each, "name", ""))} for node in classes}
 
 
 class TestWhatPeopleAreToldToType:
