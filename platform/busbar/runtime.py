@@ -23,7 +23,7 @@ from busbar.bus.worker import Lane, Worker
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.egress import BadAllowEntry
 from busbar.connectors.secrets import KeyRing, KeyRingBox, load_key_ring
-from busbar.db import DATABASE_TROUBLE, DB, fetchval, open_pools, spawn
+from busbar.db import DATABASE_TROUBLE, DB, end_tasks, fetchval, open_pools, spawn
 from busbar.db.wakeup import Channel, Listener, signal, wait_for
 from busbar.events import standing_orders
 from busbar.events.metrics import register_ledger_metrics
@@ -226,11 +226,7 @@ async def _keep(stack: AsyncExitStack, work: Callable[[], Coroutine[Any, Any, No
 
     task = spawn(supervised(), name=name, pool="background")
 
-    async def end() -> None:
-        task.cancel()
-        await asyncio.wait([task])
-
-    stack.push_async_callback(end)
+    stack.push_async_callback(end_tasks, task)
 
 
 async def _forget_old_answers(clock: Clock) -> None:

@@ -4,13 +4,14 @@ Start reading in `engine.py`; `embedded.py` is the PostgreSQL that comes along.
 """
 
 from busbar.db.engine import DB, execute, fetch, fetchrow, fetchval, open_pools, start_pool, stop_pool, use_pool
-from busbar.db.tasks import spawn
+from busbar.db.tasks import end_tasks, spawn
 from busbar.db.transaction import in_transaction, on_commit, transaction
 from busbar.db.trouble import DATABASE_TROUBLE
 
 __all__ = [
     "DATABASE_TROUBLE",
     "DB",
+    "end_tasks",
     "execute",
     "fetch",
     "fetchrow",

@@ -9,6 +9,7 @@ import structlog
 
 log = structlog.get_logger()
 
+_CANCEL_AGAIN_S = 0.5
 _running: set[asyncio.Task[Any]] = set()
 
 
@@ -32,6 +33,19 @@ def spawn(work: Coroutine[Any, Any, Any], *, name: str, pool: str | None = None)
     # A task that is cancelled before its first step never awaits its work; closing it says that this is meant.
     task.add_done_callback(lambda _: work.close())
     return task
+
+
+async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel the tasks until they have ended.
+
+    Once is not always enough: in Python 3.11 `asyncio.wait_for`, which asyncpg uses, forgets a cancellation that comes
+    in the moment in which what it waits for is done. A loop would then run on, and the process never stop.
+    """
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
 
 
 def _finished(task: asyncio.Task[Any]) -> None:

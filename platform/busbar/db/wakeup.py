@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from busbar.db.engine import SERVER_SETTINGS
-from busbar.db.tasks import spawn
+from busbar.db.tasks import end_tasks, spawn
 from busbar.db.trouble import DATABASE_TROUBLE
 from busbar.kit.backoff import delay_s
 
@@ -58,8 +58,10 @@ def signal(channel: Channel) -> Iterator[asyncio.Event]:
 
 async def wait_for(event: asyncio.Event, *, poll_s: float) -> None:
     """Wait until the event is set, at most `poll_s` seconds, and clear it."""
+    # Not `asyncio.wait_for`: in Python 3.11 it forgets a cancellation that comes together with the event.
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), poll_s)
+        async with asyncio.timeout(poll_s):
+            await event.wait()
     event.clear()
 
 
@@ -93,8 +95,7 @@ class Listener:
     async def stop(self) -> None:
         """Close the connection."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_tasks(self._task)
 
     async def _run(self) -> None:
         failures = 0
@@ -122,7 +123,8 @@ class Listener:
         self.connected.set()
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(_unsent_there.wait(), _CHECK_S)
+                async with asyncio.timeout(_CHECK_S):
+                    await _unsent_there.wait()
             if not _unsent_there.is_set():
                 await connection.execute("select 1", timeout=_CHECK_S)
                 continue

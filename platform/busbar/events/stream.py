@@ -18,7 +18,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Send
 
 from busbar.auth.actor import Context
-from busbar.db import DATABASE_TROUBLE, fetch, fetchval, spawn
+from busbar.db import DATABASE_TROUBLE, end_tasks, fetch, fetchval, spawn
 from busbar.db.wakeup import Channel, signal, wait_for
 from busbar.errors import FieldError, InvalidPayload, Unavailable
 from busbar.events.access import Where, reach_of
@@ -317,9 +317,7 @@ class _StreamingResponse(ASGIResponse):
         try:
             await asyncio.wait([serving, leaving], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            serving.cancel()
-            leaving.cancel()
-            await asyncio.wait([serving, leaving])
+            await end_tasks(serving, leaving)
 
 
 async def _gone(receive: Receive) -> None:

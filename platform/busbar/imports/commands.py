@@ -14,7 +14,7 @@ import structlog
 
 from busbar.audit import record
 from busbar.auth.actor import Context
-from busbar.db import DATABASE_TROUBLE, execute, fetch, fetchval, on_commit, spawn, transaction
+from busbar.db import DATABASE_TROUBLE, end_tasks, execute, fetch, fetchval, on_commit, spawn, transaction
 from busbar.errors import BusbarError, FieldError, InvalidPayload, Unavailable
 from busbar.imports.contract import ALL_OR_NOTHING, PARTIAL, Importer, ImportRun
 from busbar.imports.report import ImportReport
@@ -149,8 +149,7 @@ async def _work(importer: Importer, run: ImportRun) -> ImportReport:
         try:
             report = await importer.run(msgspec.structs.replace(run, progress=counter.add))
         finally:
-            ticker.cancel()
-            await asyncio.wait([ticker])
+            await end_tasks(ticker)
     except BusbarError as refused:
         await _fail(run, refused.detail, counter.rows)
         raise
