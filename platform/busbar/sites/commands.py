@@ -9,7 +9,7 @@ from busbar.audit import record
 from busbar.auth.actor import Context
 from busbar.db import execute, fetchrow, on_commit, transaction
 from busbar.db.wakeup import Channel, poke
-from busbar.errors import Conflict, FieldError, InvalidPayload, NotFound
+from busbar.errors import Conflict, FieldError, Forbidden, InvalidPayload, NotFound
 from busbar.web.conditional import ANY_VERSION, IfMatch
 
 
@@ -23,9 +23,12 @@ async def create_site(
     """Make a site with these modules enabled.
 
     Raises:
+        Forbidden: the actor works for some sites only, and could not even see the new one.
         Conflict: the id is taken.
         InvalidPayload: the time zone is not one of the IANA database.
     """
+    if ctx.actor.site_filter is not None:
+        raise Forbidden("Only somebody who works for all sites can make a site.")
     check_timezone(timezone)
     async with transaction():
         try:
