@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 
-import asyncpg
 import structlog
 
 from busbar.auth.actor import Context, system_actor
 from busbar.bus.worker import PER_LANE_MAX
 from busbar.db import transaction
+from busbar.db.trouble import CONNECTION_LOST
 from busbar.errors import BusbarError, Unavailable
 from busbar.events import ledger
 from busbar.events.ledger import Claimed, Outcome
@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 ATTEMPTS_MAX = 8
 TIMEOUT_S = 30.0
+"""So long a handler may take; below the lease, and below the time after which the server ends an idle transaction."""
 
 
 class LeaseLost(Exception):
@@ -58,14 +59,20 @@ class HandlerLane:
         except BusbarError as error:
             # A rule said no, and would say so again.
             return Outcome(state="dead", detail=f"{error.code}: {error.detail}")
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        except CONNECTION_LOST as error:
             return self._again(held, f"database: {error!r}", charge=False)
+        except TimeoutError:
+            return self._failed(held, f"took longer than {TIMEOUT_S:g} s")
         except Exception as error:
+            # Any other trouble with the database too: a statement that it refuses is the handler's fault.
             log.exception("handler_failed", subscription=self._subscription.name)
-            if held.charged + 1 >= ATTEMPTS_MAX:
-                return Outcome(state="dead", detail=repr(error))
-            return self._again(held, repr(error), charge=True)
+            return self._failed(held, repr(error))
         return None
+
+    def _failed(self, held: Claimed, detail: str) -> Outcome:
+        if held.charged + 1 >= ATTEMPTS_MAX:
+            return Outcome(state="dead", detail=detail)
+        return self._again(held, detail, charge=True)
 
     def _again(self, held: Claimed, detail: str, *, charge: bool) -> Outcome:
         wait = delay_s(held.attempt, first_s=0.5, max_s=300)

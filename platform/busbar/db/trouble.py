@@ -15,3 +15,13 @@ DATABASE_TROUBLE: Final = (
     TimeoutError,
 )
 """For the `except` of a loop that must go on: log it, wait, try again."""
+
+CONNECTION_LOST: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InternalClientError,
+    ConnectionError,
+)
+"""The part of it that is nobody's fault but the connection's: what was tried may work unchanged the next time."""

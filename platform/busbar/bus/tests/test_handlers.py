@@ -1,71 +1,15 @@
 """Plugins' handlers with real workers on a real ledger: each effect once, poison parked, a lost worker replaced."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
-
-import pytest
 
 from busbar.auth.actor import Context
-from busbar.bus.embedded import EmbeddedTransport
-from busbar.bus.handlers import ATTEMPTS_MAX, HandlerLane
-from busbar.bus.worker import Lane, Worker
-from busbar.db import execute, fetch, fetchrow, fetchval, spawn
+from busbar.bus.handlers import ATTEMPTS_MAX
+from busbar.bus.tests.lab import all_finished, have_effect, relay_facts, working
+from busbar.db import execute, fetch, fetchrow, fetchval
 from busbar.db.wakeup import Channel, poke
 from busbar.errors import RuleViolated
 from busbar.events import ledger
 from busbar.events.envelope import StoredEvent
-from busbar.events.registry import REGISTRY
-from busbar.events.subscriptions import Handler
-from busbar.events.tests.facts import FACT, a_relay, a_subscription, tell
-from busbar.kit.clock import utc_now
-
-LANE = "tst.reader"
-
-
-def an_hour_ago() -> datetime:
-    """A clock that is slow, so that every retry is due at once."""
-    return utc_now() - timedelta(hours=1)
-
-
-@pytest.fixture(autouse=True)
-async def effects(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(REGISTRY, "_types", {FACT.name: FACT})
-    await execute("create table public.effect (subject text not null, correlation_id text not null)")
-
-
-async def have_effect(ctx: Context, event: StoredEvent) -> None:
-    await execute("insert into public.effect values ($1, $2)", event.subject, ctx.correlation_id)
-
-
-@asynccontextmanager
-async def working(
-    handler: Handler, *, number: int = 1, quarantined: Callable[[str], bool] = lambda name: False
-) -> AsyncIterator[Worker]:
-    lane = HandlerLane(a_subscription(LANE, handler=handler), clock=an_hour_ago, quarantined=quarantined)
-    lanes: Mapping[str, Lane] = {LANE: lane}
-    worker = Worker(EmbeddedTransport(), lambda: lanes, number=number)
-    task = spawn(worker.run(), name=f"worker-{number}", pool="background")
-    try:
-        yield worker
-    finally:
-        await worker.stop(within_s=5)
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def relay_facts(*subjects: str) -> None:
-    for n, subject in enumerate(subjects):
-        await tell(n, subject=subject, correlation_id=f"c-{subject}")
-    await a_relay(a_subscription(LANE)).move_batch()
-    poke(Channel.DELIVERIES)
-
-
-async def all_finished() -> None:
-    async with asyncio.timeout(8):
-        while await ledger.open_count():
-            await asyncio.sleep(0.01)
 
 
 class TestHandler:
