@@ -1,7 +1,7 @@
 """What requests about users, roles and signing in consist of."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -73,12 +73,16 @@ RefreshTokenText = Annotated[str, Meta(min_length=1, max_length=200, pattern=SIN
 class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who signs in."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"username": "maintenance.engineer", "password": "correct horse battery staple"}
+
     username: Annotated[str, Meta(min_length=1, max_length=60, pattern=SINGLE_LINE)]
     password: Password
 
 
 class Refresh(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The session that goes on."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"refresh_token": "the-refresh-token-of-the-last-answer-0123456"}
 
     refresh_token: RefreshTokenText
     """The one of the last answer; it works once."""
@@ -115,12 +119,25 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
 class NewOwnPassword(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The signed-in user's password, as it is and as it shall be."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "current_password": "correct horse battery staple",
+        "new_password": "a train of wet sparrows",
+    }
+
     current_password: Password
     new_password: NewPassword
 
 
 class NewUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Somebody who shall be able to sign in."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "username": "j.berger",
+        "display_name": "Jo Berger",
+        "password": "a train of wet sparrows",
+        "roles": ["Maintenance_Engineer"],
+        "sites": ["depot-north"],
+    }
 
     username: Username
     display_name: Name
@@ -134,6 +151,8 @@ class NewUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class UserChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be different; fields that are left out stay."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"sites": ["depot-north", "depot-south"]}
+
     display_name: Name | UnsetType = UNSET
     email: Email | UnsetType | None = UNSET
     roles: RoleNames | UnsetType = UNSET
@@ -145,11 +164,19 @@ class UserChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class PasswordChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user's new password; all their sessions end."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"password": "a train of wet sparrows"}
+
     password: NewPassword
 
 
 class NewRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A named set of permissions."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "role": "Shift_Lead",
+        "title": "Shift lead",
+        "permissions": ["tickets.read", "tickets.write", "pm.read"],
+    }
 
     role: RoleName
     title: ShortText
@@ -158,6 +185,8 @@ class NewRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class RoleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be different; fields that are left out stay."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"title": "Shift lead, night"}
 
     title: ShortText | UnsetType = UNSET
     permissions: PermissionNames | UnsetType = UNSET

@@ -1,6 +1,6 @@
 """The HTTP side of connectors, endpoints and webhooks."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from litestar import Request, Response, delete, get, patch, post
@@ -39,6 +39,14 @@ class _WithSecrets(msgspec.Struct, frozen=True, kw_only=True):
 class NewEndpoint(_WithSecrets, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A configured instance of a connector."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "endpoint_id": "service-desk",
+        "connector": "itsm",
+        "name": "Service desk",
+        "settings": {"base_url": "https://example.service-now.com", "username": "busbar.integration"},
+        "secrets": {"password": "of the integration user"},
+    }
+
     endpoint_id: Slug
     connector: Slug
     """Its kind, as listed under /connectors."""
@@ -55,6 +63,8 @@ class NewEndpoint(_WithSecrets, frozen=True, kw_only=True, forbid_unknown_fields
 
 class EndpointChange(_WithSecrets, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be different; fields that are left out stay."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"active": False}
 
     name: Name | None = None
     sites: Sites | None = None

@@ -1,7 +1,7 @@
 """The HTTP side of events: lists, types, trace, the live stream, and the desk of deliveries."""
 
 from importlib.metadata import version
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -39,6 +39,8 @@ DeliveryState = Literal["pending", "retrying", "in_flight", "delivered", "dead",
 class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Send a delivery again."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"reason": "The service desk is configured again"}
+
     reason: Text
     """Why; it is kept in the audit trail."""
     document: dict[str, Any] | None = None
@@ -50,12 +52,21 @@ class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class DiscardRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Give a delivery up."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"reason": "The asset was imported by mistake"}
+
     reason: Text
     """Why; it is kept in the audit trail."""
 
 
 class BulkReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Send all dead and retrying deliveries again that are found; leave out what does not matter."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "reason": "The service desk is configured again",
+        "dry_run": True,
+        "state": "dead",
+        "endpoint": "service-desk",
+    }
 
     reason: Text
     """Why; it is kept in the audit trail, once for each delivery."""

@@ -1,6 +1,6 @@
 """The HTTP side of routes."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -44,6 +44,15 @@ Attempts = Annotated[int, Meta(ge=1, le=100)]
 class NewRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which events go to which endpoint, and in which shape."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "route_id": "outages-to-desk",
+        "name": "Outages to the service desk",
+        "pattern": ["PM_TICKET_CREATED"],
+        "filter": "data.incident.fault_type == 'outage'",
+        "mapping": {"short_description": "='Outage: ' + data.title"},
+        "endpoint_id": "service-desk",
+    }
+
     route_id: Slug | None = None
     """Made of the name when it is left out."""
     name: Name
@@ -63,6 +72,8 @@ class NewRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class RouteChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be different; fields that are left out stay, and null removes a filter or a mapping."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"filter": "data.priority in ['P1', 'P2']"}
+
     name: Name | UnsetType = UNSET
     sites: Sites | UnsetType = UNSET
     """All of them; empty for all sites."""
@@ -76,6 +87,8 @@ class RouteChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The version whose content a route is to have again."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"version": 2}
 
     version: Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
@@ -92,6 +105,11 @@ class UnsavedRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 class DryRunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A route and an event: give one of `route_id` and `rule`, and one of `event_id` and `event`."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "route_id": "outages-to-desk",
+        "event_id": "01a2061a-3862-7f9e-8fe6-83c04fdc56fd",
+    }
 
     route_id: Slug | None = None
     rule: UnsavedRule | None = None

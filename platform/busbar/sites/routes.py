@@ -1,6 +1,6 @@
 """The HTTP side of sites."""
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from litestar import Response, get, patch, post, put
@@ -23,6 +23,13 @@ SiteId = Annotated[str, Parameter(max_length=40, pattern=SLUG)]
 class NewSite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A depot, plant, region or office of the utility."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "site_id": "depot-north",
+        "name": "Depot North",
+        "timezone": "Europe/Berlin",
+        "modules": ["pm"],
+    }
+
     site_id: Slug
     name: Name
     timezone: ShortText = "UTC"
@@ -34,12 +41,16 @@ class NewSite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class SiteChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be different; fields that are left out stay."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"name": "Depot North-West"}
+
     name: Name | None = None
     timezone: ShortText | None = None
 
 
 class ModuleSwitch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether a module is enabled at a site."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"enabled": True}
 
     enabled: bool
 

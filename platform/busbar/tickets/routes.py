@@ -1,7 +1,7 @@
 """The HTTP side of tickets."""
 
 from collections.abc import Awaitable
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from litestar import Response, get, patch, post
@@ -30,12 +30,16 @@ _SHORT = Parameter(max_length=120, pattern=SINGLE_LINE)
 class StatusChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A move of a ticket, one step forward: Open → Assigned → In_Progress → Closed."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"new_status": "Assigned", "comment": "Crew 7 takes it"}
+
     new_status: Status
     comment: Text | None = None
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whom a ticket is given to."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"assignee": "maintenance.engineer", "comment": "Please go today"}
 
     assignee: Name
     """User name."""
@@ -45,17 +49,23 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Reason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why it is done."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"reason": "Waiting for a spare bushing"}
+
     reason: Text
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A comment."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"comment": "The customer called again"}
+
     comment: Text
 
 
 class Remark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What there is to say about it."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {"comment": "The bushing has arrived"}
 
     comment: Text | None = None
 

@@ -43,6 +43,9 @@ class StructSchemas(OpenAPISchemaPlugin):
         schema.description = _own_docstring(get_origin(field_definition.annotation) or field_definition.annotation)
         if info.forbid_unknown_fields:
             schema.additional_properties = False
+        # By its own class only: an example of the base would lack what the struct adds.
+        if (example := vars(info.cls).get("EXAMPLE")) is not None:
+            schema.examples = [example]
         return schema
 
 
