@@ -65,6 +65,7 @@ from busbar.tickets.events import TicketCreated, TicketUpdated
 from busbar.tickets.opening import ACCEPTED_SITE, NewTicket, OpenedTicket, Opening
 from busbar.web.access import AUTHENTICATED, needs
 from busbar.web.conditional import ANY_VERSION, IfMatch, IfMatchHeader, parse_if_match, versioned
+from busbar.web.conditions import Where
 from busbar.web.pagination import (
     CursorParameter,
     LimitParameter,
@@ -72,7 +73,7 @@ from busbar.web.pagination import (
     SearchParameter,
     SortColumn,
     SortParameter,
-    count_sql,
+    fetch_page,
     page_request,
 )
 from busbar.web.text import (
@@ -167,6 +168,7 @@ __all__ = [
     "TicketUpdated",
     "Unavailable",
     "UnreadableFile",
+    "Where",
     "WholeNumber",
     "WorkbookLimits",
     "advance_to",
@@ -175,10 +177,10 @@ __all__ = [
     "change_status",
     "convert_rows",
     "copy_rows",
-    "count_sql",
     "execute",
     "failure_of",
     "fetch",
+    "fetch_page",
     "fetchrow",
     "fetchval",
     "format_of",

@@ -6,8 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from busbar.audit.trail import ContextOfEntry
-from busbar.db import fetch, fetchval
-from busbar.web.pagination import Page, SortColumn, count_sql, page_request
+from busbar.web.conditions import Where
+from busbar.web.pagination import Page, SortColumn, fetch_page, page_request
 
 
 class AuditEntryView(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +46,9 @@ class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 SORT: Final = {"audit_id": SortColumn(sql="audit_id", type=int)}
 
-_SELECT: Final = """
-select audit_id, at, actor_id, actor_name, action, object_kind, object_id, site_id, previous_status, new_status,
+_COLUMNS: Final = """
+audit_id, at, actor_id, actor_name, action, object_kind, object_id, site_id, previous_status, new_status,
     comment, details::text as details, correlation_id
-from core.audit
 """
 
 
@@ -58,37 +57,22 @@ async def list_entries(
 ) -> Page[AuditEntryView]:
     """A page of the trail, newest first unless sorted otherwise."""
     asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=SORT, default="-audit_id", key="audit_id")
-    conditions, arguments = _conditions(ctx, asked_for)
-    after, values = asked.after(first_parameter=len(arguments) + 1)
-    rows = await fetch(
-        f"{_SELECT} where {conditions} and {after} order by {asked.order_by} limit {asked.fetch_count}",
-        *arguments,
-        *values,
-    )
-    counted = await fetchval(count_sql(f"core.audit where {conditions}"), *arguments)
-    return asked.page(rows, to_item=_entry, counted=counted)
+    where = _conditions(ctx, asked_for)
+    return await fetch_page(asked, where, columns=_COLUMNS, source="core.audit", to_item=_entry)
 
 
-def _conditions(ctx: ContextOfEntry, asked_for: AuditFilter) -> tuple[str, list[Any]]:
-    """Only the conditions that matter, so that PostgreSQL finds the index that fits."""
-    parts: list[str] = ["true"]
-    arguments: list[Any] = []
-
-    def add(sql: str, value: Any) -> None:
-        if value is not None:
-            arguments.append(value)
-            parts.append(sql.replace("$$", f"${len(arguments)}"))
-
-    add("site_id = any($$)", ctx.actor.site_filter)
-    add("(actor_name = $$ or actor_id = $$)", asked_for.actor)
-    add("action = $$", asked_for.action)
-    add("object_kind = $$", asked_for.object_kind)
-    add("object_id = $$", asked_for.object_id)
-    add("site_id = $$", asked_for.site_id)
-    add("correlation_id = $$", asked_for.correlation_id)
-    add("at >= $$", asked_for.since)
-    add("at < $$", asked_for.until)
-    return " and ".join(parts), arguments
+def _conditions(ctx: ContextOfEntry, asked_for: AuditFilter) -> Where:
+    where = Where()
+    where.add("site_id = any({})", ctx.actor.site_filter)
+    where.add("(actor_name = {} or actor_id = {})", asked_for.actor)
+    where.add("action = {}", asked_for.action)
+    where.add("object_kind = {}", asked_for.object_kind)
+    where.add("object_id = {}", asked_for.object_id)
+    where.add("site_id = {}", asked_for.site_id)
+    where.add("correlation_id = {}", asked_for.correlation_id)
+    where.add("at >= {}", asked_for.since)
+    where.add("at < {}", asked_for.until)
+    return where
 
 
 def _entry(row: Any) -> AuditEntryView:

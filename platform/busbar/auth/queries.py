@@ -7,9 +7,10 @@ from uuid import UUID
 import msgspec
 
 from busbar.auth.actor import Context
-from busbar.db import fetch, fetchrow, fetchval
+from busbar.db import fetchrow, fetchval
 from busbar.errors import NotFound
-from busbar.web.pagination import Page, SortColumn, count_sql, page_request
+from busbar.web.conditions import Where
+from busbar.web.pagination import Page, SortColumn, fetch_page, page_request
 
 
 class UserView(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,15 +48,9 @@ USER_SORT: Final = {
 }
 ROLE_SORT: Final = {"role": SortColumn(sql="role", type=str), "title": SortColumn(sql="title", type=str)}
 
-_USER: Final = """
-select user_id, username, display_name, email, roles, sites, active, version, created_at from core.user_account
-"""
+_USER: Final = "user_id, username, display_name, email, roles, sites, active, version, created_at"
 _SEEN: Final = "($1::text[] is null or sites = '{}' or sites && $1)"
-_FILTER: Final = f"""
-{_SEEN} and ($2::text is null or strpos(username, lower($2)) > 0 or strpos(lower(display_name), lower($2)) > 0)
-    and ($3::text is null or $3 = any(roles)) and ($4::boolean is null or active = $4)
-"""
-_ROLE: Final = "select role, title, permissions, builtin, version from core.role"
+_ROLE: Final = "role, title, permissions, builtin, version"
 
 
 async def get_user(ctx: Context, user_id: UUID) -> UserView:
@@ -64,7 +59,9 @@ async def get_user(ctx: Context, user_id: UUID) -> UserView:
     Raises:
         NotFound: there is no such user, or it works only for other sites.
     """
-    row = await fetchrow(f"{_USER} where {_SEEN} and user_id = $2", ctx.actor.site_filter, user_id)
+    row = await fetchrow(
+        f"select {_USER} from core.user_account where {_SEEN} and user_id = $2", ctx.actor.site_filter, user_id
+    )
     if row is None:
         raise NotFound("There is no such user.")
     return _user(row)
@@ -88,13 +85,11 @@ async def list_users(
 ) -> Page[UserView]:
     """A page of users; `text` is looked for in names."""
     asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=USER_SORT, default="username", key="username")
-    filters: tuple[Any, ...] = (ctx.actor.site_filter, text, role, active)
-    after, values = asked.after(first_parameter=5)
-    rows = await fetch(
-        f"{_USER} where {_FILTER} and {after} order by {asked.order_by} limit {asked.fetch_count}", *filters, *values
-    )
-    counted = await fetchval(count_sql(f"core.user_account where {_FILTER}"), *filters)
-    return asked.page(rows, to_item=_user, counted=counted)
+    where = Where(_SEEN, ctx.actor.site_filter)
+    where.add("(strpos(username, lower({})) > 0 or strpos(lower(display_name), lower({})) > 0)", text)
+    where.add("{} = any(roles)", role)
+    where.add("active = {}", active)
+    return await fetch_page(asked, where, columns=_USER, source="core.user_account", to_item=_user)
 
 
 async def get_role(role: str) -> RoleView:
@@ -103,7 +98,7 @@ async def get_role(role: str) -> RoleView:
     Raises:
         NotFound: there is no such role.
     """
-    row = await fetchrow(f"{_ROLE} where role = $1", role)
+    row = await fetchrow(f"select {_ROLE} from core.role where role = $1", role)
     if row is None:
         raise NotFound(f"There is no role {role}.")
     return RoleView(**row)
@@ -112,10 +107,7 @@ async def get_role(role: str) -> RoleView:
 async def list_roles(*, limit: int, cursor: str | None, sort: str | None) -> Page[RoleView]:
     """A page of roles."""
     asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=ROLE_SORT, default="role", key="role")
-    after, values = asked.after(first_parameter=1)
-    rows = await fetch(f"{_ROLE} where {after} order by {asked.order_by} limit {asked.fetch_count}", *values)
-    counted = await fetchval(count_sql("core.role where true"))
-    return asked.page(rows, to_item=lambda row: RoleView(**row), counted=counted)
+    return await fetch_page(asked, Where(), columns=_ROLE, source="core.role", to_item=lambda row: RoleView(**row))
 
 
 def _user(row: Any) -> UserView:

@@ -11,9 +11,10 @@ from busbar.connectors.configuration import secret_names
 from busbar.connectors.contract import Connector
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.shared_breaker import decode_breaker
-from busbar.db import fetch, fetchrow, fetchval
+from busbar.db import fetchrow
 from busbar.errors import NotFound
-from busbar.web.pagination import Page, SortColumn, count_sql, page_request
+from busbar.web.conditions import Where
+from busbar.web.pagination import Page, SortColumn, fetch_page, page_request
 
 
 class ConnectorView(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +87,6 @@ _INBOUND_COLUMNS = {
     "id": SortColumn(sql="id", type=int),
 }
 _MINE = "($1::text[] is null or cardinality(sites) = 0 or sites && $1)"
-_WANTED = f"{_MINE} and ($2::text is null or connector = $2)"
 
 
 def list_connectors(desk: EndpointDesk) -> tuple[ConnectorView, ...]:
@@ -135,16 +135,9 @@ async def list_endpoints(
     asked = page_request(
         limit=limit, cursor=cursor, sort=sort, columns=_SORT_COLUMNS, default="endpoint_id", key="endpoint_id"
     )
-    mine = ctx.actor.site_filter
-    after, values = asked.after(first_parameter=3)
-    rows = await fetch(
-        f"select * from core.endpoint where {_WANTED} and {after} order by {asked.order_by} limit {asked.fetch_count}",
-        mine,
-        connector,
-        *values,
-    )
-    counted = await fetchval(count_sql(f"core.endpoint where {_WANTED}"), mine, connector)
-    return asked.page(rows, to_item=lambda row: _view(row, desk), counted=counted)
+    where = Where(_MINE, ctx.actor.site_filter)
+    where.add("connector = {}", connector)
+    return await fetch_page(asked, where, columns="*", source="core.endpoint", to_item=lambda row: _view(row, desk))
 
 
 async def list_inbound(
@@ -159,15 +152,8 @@ async def list_inbound(
     asked = page_request(
         limit=limit, cursor=cursor, sort=None, columns=_INBOUND_COLUMNS, default="-received_at", key="id"
     )
-    after, values = asked.after(first_parameter=2)
-    rows = await fetch(
-        f"select * from core.inbound_message where endpoint_id = $1 and {after} "
-        f"order by {asked.order_by} limit {asked.fetch_count}",
-        endpoint_id,
-        *values,
-    )
-    counted = await fetchval(count_sql("core.inbound_message where endpoint_id = $1"), endpoint_id)
-    return asked.page(rows, to_item=_inbound, counted=counted)
+    where = Where("endpoint_id = $1", endpoint_id)
+    return await fetch_page(asked, where, columns="*", source="core.inbound_message", to_item=_inbound)
 
 
 def _inbound(row: Any) -> InboundView:

@@ -8,12 +8,13 @@ from uuid import UUID
 import msgspec
 
 from busbar.auth.actor import Actor, Context
-from busbar.db import fetch, fetchrow, fetchval
+from busbar.db import fetch, fetchrow
 from busbar.errors import NotFound
-from busbar.events.access import Reach, Where, reach_of
+from busbar.events.access import Reach, reach_of
 from busbar.events.envelope import stored
 from busbar.events.queries import EventView, view
-from busbar.web.pagination import Page, SortColumn, count_sql, page_request
+from busbar.web.conditions import Where
+from busbar.web.pagination import Page, SortColumn, fetch_page, page_request
 
 STATES: Final = ("pending", "retrying", "in_flight", "delivered", "dead", "skipped")
 """Every state of a delivery."""
@@ -146,15 +147,7 @@ async def list_deliveries(
         limit=limit, cursor=cursor, sort=None, columns=_BY_ID, default="-delivery_id", key="delivery_id"
     )
     where = conditions(ctx.actor, wanted)
-    after, after_values = asked.after(first_parameter=len(where.values) + 1)
-    rows = await fetch(
-        f"select {_COLUMNS} from {_TABLES} where {where.sql} and {after} "
-        f"order by {asked.order_by} limit {asked.fetch_count}",
-        *where.values,
-        *after_values,
-    )
-    counted = await fetchval(count_sql(f"{_TABLES} where {where.sql}"), *where.values)
-    return asked.page(rows, to_item=lambda row: DeliveryView(**row), counted=counted)
+    return await fetch_page(asked, where, columns=_COLUMNS, source=_TABLES, to_item=lambda row: DeliveryView(**row))
 
 
 async def get_delivery(ctx: Context, delivery_id: int) -> DeliveryDetail:
@@ -182,8 +175,8 @@ async def get_delivery(ctx: Context, delivery_id: int) -> DeliveryDetail:
 async def deliveries_of_events(reach: Reach, event_ids: list[UUID], *, count_max: int) -> list[DeliveryView]:
     """The deliveries of some events, oldest first, at most `count_max`."""
     where = Where()
-    where.add("d.event_id = any({0}::uuid[])", event_ids)
-    where.limit_to(reach, site="d.site_id", module="e.module")
+    where.add("d.event_id = any({}::uuid[])", event_ids)
+    reach.narrow(where, site="d.site_id", module="e.module")
     rows = await fetch(
         f"select {_COLUMNS} from {_TABLES} where {where.sql} order by d.delivery_id limit {count_max}", *where.values
     )
@@ -193,15 +186,15 @@ async def deliveries_of_events(reach: Reach, event_ids: list[UUID], *, count_max
 def conditions(actor: Actor, wanted: DeliveryFilter) -> Where:
     """The condition over `core.delivery d` and `core.event e` for what is wanted, of what the actor may see."""
     where = Where()
-    where.add("d.state = any({0}::text[])", None if wanted.states is None else list(wanted.states))
-    where.add("d.endpoint_id = {0}", wanted.endpoint)
-    where.add("d.route_id = {0}", wanted.route)
-    where.add("d.subscription = {0}", wanted.subscription)
-    where.add("d.site_id = {0}", wanted.site)
-    where.add("e.event_type = any({0}::text[])", None if wanted.event_types is None else list(wanted.event_types))
-    where.add("e.correlation_id = {0}", wanted.correlation_id)
-    where.add("e.subject = {0}", wanted.subject)
-    where.limit_to(reach_of(actor), site="d.site_id", module="e.module")
+    where.add("d.state = any({}::text[])", None if wanted.states is None else list(wanted.states))
+    where.add("d.endpoint_id = {}", wanted.endpoint)
+    where.add("d.route_id = {}", wanted.route)
+    where.add("d.subscription = {}", wanted.subscription)
+    where.add("d.site_id = {}", wanted.site)
+    where.add("e.event_type = any({}::text[])", None if wanted.event_types is None else list(wanted.event_types))
+    where.add("e.correlation_id = {}", wanted.correlation_id)
+    where.add("e.subject = {}", wanted.subject)
+    reach_of(actor).narrow(where, site="d.site_id", module="e.module")
     return where
 
 
@@ -244,7 +237,7 @@ async def summary(ctx: Context) -> DeliverySummary:
 
 async def _count(reach: Reach, now: datetime) -> DeliverySummary:
     where = Where()
-    where.limit_to(reach, site="e.site_id", module="e.module")
+    reach.narrow(where, site="e.site_id", module="e.module")
     sees_all = reach.sites is None and reach.modules is None
     # Without a limit there is no need to look at the events of the deliveries.
     tables = "core.delivery d" if sees_all else _TABLES

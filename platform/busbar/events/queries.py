@@ -7,12 +7,13 @@ from uuid import UUID
 import msgspec
 
 from busbar.auth.actor import Context
-from busbar.db import fetch, fetchrow, fetchval
+from busbar.db import fetch, fetchrow
 from busbar.errors import NotFound
-from busbar.events.access import Where, reach_of
+from busbar.events.access import reach_of
 from busbar.events.envelope import COLUMNS, CloudEvent, StoredEvent, stored
 from busbar.events.registry import EventRegistry
-from busbar.web.pagination import Page, SortColumn, count_sql, page_request
+from busbar.web.conditions import Where
+from busbar.web.pagination import Page, SortColumn, fetch_page, page_request
 
 OF_SUBJECT_MAX = 1_000
 
@@ -64,15 +65,7 @@ async def list_events(
         limit=limit, cursor=cursor, sort=None, columns=_BY_POSITION, default="-position", key="position"
     )
     where = _conditions(ctx, wanted)
-    after, after_values = asked.after(first_parameter=len(where.values) + 1)
-    rows = await fetch(
-        f"select {COLUMNS} from core.event where {where.sql} and {after} "
-        f"order by {asked.order_by} limit {asked.fetch_count}",
-        *where.values,
-        *after_values,
-    )
-    counted = await fetchval(count_sql(f"core.event where {where.sql}"), *where.values)
-    return asked.page(rows, to_item=lambda row: view(stored(row)), counted=counted)
+    return await fetch_page(asked, where, columns=COLUMNS, source="core.event", to_item=lambda row: view(stored(row)))
 
 
 async def get_event(ctx: Context, event_id: UUID) -> EventView:
@@ -90,8 +83,8 @@ async def get_event(ctx: Context, event_id: UUID) -> EventView:
 async def events_of_subject(ctx: Context, subject: str) -> tuple[EventView, ...]:
     """The latest `OF_SUBJECT_MAX` events about a subject, such as a ticket, that the actor may see; oldest first."""
     where = Where()
-    where.add("subject = {0}", subject)
-    where.limit_to(reach_of(ctx.actor), site="site_id", module="module")
+    where.add("subject = {}", subject)
+    reach_of(ctx.actor).narrow(where, site="site_id", module="module")
     rows = await fetch(
         f"select {COLUMNS} from core.event where {where.sql} order by seq desc limit {OF_SUBJECT_MAX}", *where.values
     )
@@ -127,12 +120,12 @@ def view(event: StoredEvent) -> EventView:
 def _conditions(ctx: Context, wanted: EventFilter) -> Where:
     where = Where()
     where.add_plain("position is not null")
-    where.add("event_type = any({0}::text[])", None if wanted.types is None else list(wanted.types))
-    where.add("module = {0}", wanted.module)
-    where.add("site_id = {0}", wanted.site)
-    where.add("subject = {0}", wanted.subject)
-    where.add("correlation_id = {0}", wanted.correlation_id)
-    where.add("time >= {0}", wanted.time_from)
-    where.add("time < {0}", wanted.time_to)
-    where.limit_to(reach_of(ctx.actor), site="site_id", module="module")
+    where.add("event_type = any({}::text[])", None if wanted.types is None else list(wanted.types))
+    where.add("module = {}", wanted.module)
+    where.add("site_id = {}", wanted.site)
+    where.add("subject = {}", wanted.subject)
+    where.add("correlation_id = {}", wanted.correlation_id)
+    where.add("time >= {}", wanted.time_from)
+    where.add("time < {}", wanted.time_to)
+    reach_of(ctx.actor).narrow(where, site="site_id", module="module")
     return where

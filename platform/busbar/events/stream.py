@@ -21,10 +21,11 @@ from busbar.auth.actor import Context
 from busbar.db import DATABASE_TROUBLE, end_tasks, fetch, fetchval, spawn
 from busbar.db.wakeup import Channel, signal, wait_for
 from busbar.errors import FieldError, InvalidPayload, Unavailable
-from busbar.events.access import Where, reach_of
+from busbar.events.access import reach_of
 from busbar.events.envelope import COLUMNS, StoredEvent, stored
 from busbar.events.queries import view
 from busbar.observability.correlation import correlated
+from busbar.web.conditions import Where
 
 log = structlog.get_logger()
 
@@ -239,11 +240,11 @@ class _Client:
 
     async def _from_database(self) -> Iterable[_Frame]:
         where = Where()
-        where.add("position > {0}", self._cursor)
+        where.add("position > {}", self._cursor)
         upper = self._stream._position
-        where.add("position <= {0}", upper)
-        where.add("event_type = any({0}::text[])", None if self._types is None else sorted(self._types))
-        where.limit_to(self._reach, site="site_id", module="module")
+        where.add("position <= {}", upper)
+        where.add("event_type = any({}::text[])", None if self._types is None else sorted(self._types))
+        self._reach.narrow(where, site="site_id", module="module")
         async with self._stream._catching_up:
             rows = await fetch(
                 f"select {COLUMNS} from core.event where {where.sql} order by position limit {PAGE}", *where.values

@@ -11,9 +11,10 @@ import msgspec
 from busbar.auth.actor import Context
 from busbar.db import fetch
 from busbar.errors import NotFound
-from busbar.events.access import Reach, Where, reach_of
+from busbar.events.access import Reach, reach_of
 from busbar.events.deliveries import DeliveryView, deliveries_of_events
 from busbar.events.envelope import COLUMNS, StoredEvent, stored
+from busbar.web.conditions import Where
 
 EVENTS_MAX: Final = 500
 DELIVERIES_MAX: Final = 2_000
@@ -79,15 +80,15 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FOUND_BY = (
-    ("correlation_id", "correlation_id = {0}::text"),
-    ("subject", "subject = {0}::text"),
-    ("event_id", "event_id = {0}::uuid"),
+    ("correlation_id", "correlation_id = {}::text"),
+    ("subject", "subject = {}::text"),
+    ("event_id", "event_id = {}::uuid"),
     (
         "remote_id",
         """event_id in (
             select e.event_id from core.event e join core.remote_reference r using (subject)
-            where r.remote_id = {0}::text
-            union select d.event_id from core.delivery d where d.remote_id = {0}::text)""",
+            where r.remote_id = {}::text
+            union select d.event_id from core.delivery d where d.remote_id = {}::text)""",
     ),
 )
 _ACTS = """
@@ -152,7 +153,7 @@ async def _events(reach: Reach, key: str) -> tuple[str, list[StoredEvent]]:
             continue
         where = Where()
         where.add(condition, key)
-        where.limit_to(reach, site="site_id", module="module")
+        reach.narrow(where, site="site_id", module="module")
         rows = await fetch(
             f"select {COLUMNS} from core.event where {where.sql} order by seq limit {EVENTS_MAX}", *where.values
         )

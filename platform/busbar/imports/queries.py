@@ -7,10 +7,11 @@ from uuid import UUID
 import msgspec
 
 from busbar.auth.actor import Context
-from busbar.db import fetch, fetchrow, fetchval
+from busbar.db import fetchrow
 from busbar.errors import NotFound
 from busbar.imports.report import ImportReport, RowError
-from busbar.web.pagination import Page, SortColumn, count_sql, page_request
+from busbar.web.conditions import Where
+from busbar.web.pagination import Page, SortColumn, fetch_page, page_request
 
 ERRORS_SHOWN_MAX: Final = 100
 """So many are in the view of one import; the CSV file has all that are listed."""
@@ -69,20 +70,12 @@ async def list_imports(
     asked = page_request(
         limit=limit, cursor=cursor, sort=sort, columns=SORT_COLUMNS, default="-created_at", key="import_id"
     )
-    conditions, values = _MINE, [ctx.actor.site_filter]
-    for column, value in (("importer", importer), ("site_id", site_id), ("state", job_state)):
-        if value is not None:
-            values.append(value)  # type: ignore[arg-type]
-            conditions += f" and {column} = ${len(values)}"
-    after, after_values = asked.after(first_parameter=len(values) + 1)
-    rows = await fetch(
-        f"select {_COLUMNS}, report - 'errors' as report from core.import_job where {conditions} and {after} "
-        f"order by {asked.order_by} limit {asked.fetch_count}",
-        *values,
-        *after_values,
-    )
-    counted = await fetchval(count_sql(f"core.import_job where {conditions}"), *values)
-    return asked.page(rows, to_item=_view, counted=counted)
+    where = Where(_MINE, ctx.actor.site_filter)
+    where.add("importer = {}", importer)
+    where.add("site_id = {}", site_id)
+    where.add("state = {}", job_state)
+    columns = f"{_COLUMNS}, report - 'errors' as report"
+    return await fetch_page(asked, where, columns=columns, source="core.import_job", to_item=_view)
 
 
 async def get_import(ctx: Context, import_id: UUID) -> ImportView:

@@ -7,11 +7,12 @@ import asyncpg
 import msgspec
 
 from busbar.auth.actor import Context
-from busbar.db import fetch, fetchrow, fetchval
+from busbar.db import fetchrow
 from busbar.errors import NotFound
 from busbar.routing.commands import definition_of
 from busbar.routing.definition import Difference, RouteDefinition, State, differences
-from busbar.web.pagination import Page, SortColumn, count_sql, page_request
+from busbar.web.conditions import Where
+from busbar.web.pagination import Page, SortColumn, fetch_page, page_request
 
 
 class RouteView(RouteDefinition, frozen=True, kw_only=True):
@@ -68,8 +69,6 @@ _ROUTE_SORT = {
 }
 _VERSION_SORT = {"version": SortColumn(sql="version", type=int)}
 _MINE = "($1::text[] is null or cardinality(sites) = 0 or sites && $1)"
-_WANTED = f"""{_MINE} and ($2::text is null or state = $2) and ($3::text is null or endpoint_id = $3)
-    and ($4::text is null or cardinality(sites) = 0 or $4 = any(sites))"""
 _VERSION = """
 select v.*, p.rule as previous_rule, p.state as previous_state
 from core.route_version v left join core.route_version p on p.route_id = v.route_id and p.version = v.version - 1
@@ -94,15 +93,11 @@ async def list_routes(
 ) -> Page[RouteView]:
     """A page of the routes of the actor's sites."""
     asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=_ROUTE_SORT, default="route_id", key="route_id")
-    narrowed = (ctx.actor.site_filter, wanted.state, wanted.endpoint_id, wanted.site)
-    after, values = asked.after(first_parameter=len(narrowed) + 1)
-    rows = await fetch(
-        f"select * from core.route where {_WANTED} and {after} order by {asked.order_by} limit {asked.fetch_count}",
-        *narrowed,
-        *values,
-    )
-    counted = await fetchval(count_sql(f"core.route where {_WANTED}"), *narrowed)
-    return asked.page(rows, to_item=_view, counted=counted)
+    where = Where(_MINE, ctx.actor.site_filter)
+    where.add("state = {}", wanted.state)
+    where.add("endpoint_id = {}", wanted.endpoint_id)
+    where.add("(cardinality(sites) = 0 or {} = any(sites))", wanted.site)
+    return await fetch_page(asked, where, columns="*", source="core.route", to_item=_view)
 
 
 async def list_versions(
@@ -117,15 +112,13 @@ async def list_versions(
     asked = page_request(
         limit=limit, cursor=cursor, sort=sort, columns=_VERSION_SORT, default="-version", key="version"
     )
-    after, values = asked.after(first_parameter=2)
-    rows = await fetch(
-        "select version, action, state, changed_by, changed_at from core.route_version "
-        f"where route_id = $1 and {after} order by {asked.order_by} limit {asked.fetch_count}",
-        route_id,
-        *values,
+    return await fetch_page(
+        asked,
+        Where("route_id = $1", route_id),
+        columns="version, action, state, changed_by, changed_at",
+        source="core.route_version",
+        to_item=lambda row: VersionSummary(**row),
     )
-    counted = await fetchval(count_sql("core.route_version where route_id = $1"), route_id)
-    return asked.page(rows, to_item=lambda row: VersionSummary(**row), counted=counted)
 
 
 async def get_version(ctx: Context, route_id: str, version: int) -> VersionView:

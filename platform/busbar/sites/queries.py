@@ -5,9 +5,10 @@ from datetime import datetime
 import msgspec
 
 from busbar.auth.actor import Context
-from busbar.db import fetch, fetchrow, fetchval
+from busbar.db import fetchrow
 from busbar.errors import NotFound
-from busbar.web.pagination import Page, SortColumn, count_sql, page_request
+from busbar.web.conditions import Where
+from busbar.web.pagination import Page, SortColumn, fetch_page, page_request
 
 
 class SiteView(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,11 +28,10 @@ SORT_COLUMNS = {
     "created_at": SortColumn(sql="s.created_at", type=datetime),
 }
 
-_SELECT = """
-select s.site_id, s.name, s.timezone, array(
+_COLUMNS = """
+s.site_id, s.name, s.timezone, array(
     select m.module from core.site_module m where m.site_id = s.site_id and m.enabled order by m.module) as modules,
     s.version, s.created_at
-from core.site s
 """
 _MINE = "($1::text[] is null or s.site_id = any($1))"
 
@@ -42,7 +42,9 @@ async def get_site(ctx: Context, site_id: str) -> SiteView:
     Raises:
         NotFound: there is no such site, or the actor does not work for it.
     """
-    row = await fetchrow(f"{_SELECT} where {_MINE} and s.site_id = $2", ctx.actor.site_filter, site_id)
+    row = await fetchrow(
+        f"select {_COLUMNS} from core.site s where {_MINE} and s.site_id = $2", ctx.actor.site_filter, site_id
+    )
     if row is None:
         raise NotFound(f"There is no site {site_id}.")
     return SiteView(**row)
@@ -51,11 +53,5 @@ async def get_site(ctx: Context, site_id: str) -> SiteView:
 async def list_sites(ctx: Context, *, limit: int, cursor: str | None, sort: str | None) -> Page[SiteView]:
     """A page of the actor's sites."""
     asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=SORT_COLUMNS, default="site_id", key="site_id")
-    after, values = asked.after(first_parameter=2)
-    rows = await fetch(
-        f"{_SELECT} where {_MINE} and {after} order by {asked.order_by} limit {asked.fetch_count}",
-        ctx.actor.site_filter,
-        *values,
-    )
-    counted = await fetchval(count_sql(f"core.site s where {_MINE}"), ctx.actor.site_filter)
-    return asked.page(rows, to_item=lambda row: SiteView(**row), counted=counted)
+    where = Where(_MINE, ctx.actor.site_filter)
+    return await fetch_page(asked, where, columns=_COLUMNS, source="core.site s", to_item=lambda row: SiteView(**row))

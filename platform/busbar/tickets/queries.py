@@ -11,6 +11,7 @@ import msgspec
 from busbar.auth.actor import Context
 from busbar.db import fetch, fetchrow, fetchval
 from busbar.errors import NotFound
+from busbar.web.conditions import Where
 from busbar.web.pagination import TOTAL_MAX, Page, PageRequest, SortColumn, count_sql, page_request
 
 
@@ -188,33 +189,26 @@ async def audit_of(ctx: Context, ticket_id: str) -> tuple[AuditEntryView, ...]:
 
 
 def _conditions(ctx: Context, wanted: TicketFilter, modules: Sequence[str]) -> tuple[str, list[Any]]:
-    conditions = ["true"]
-    values: list[Any] = []
-
-    def add(condition: str, value: Any) -> None:
-        values.append(value)
-        conditions.append(condition.format(f"${len(values)}"))
-
+    where = Where()
     readable = [module for module in modules if ctx.actor.may(f"{module}.read")]
     if wanted.modules is not None:
         readable = [module for module in readable if module in wanted.modules]
     if wanted.modules is not None or len(readable) < len(modules):
-        add("module = any({})", readable)
+        where.add("module = any({})", readable)
     sites = ctx.actor.site_filter
     if wanted.site is not None:
         sites = [wanted.site] if ctx.actor.sees_site(wanted.site) else []
     if sites is not None:
         # One site as an equality lets the index give the order as well.
-        add("site_id = {}" if len(sites) == 1 else "site_id = any({})", sites[0] if len(sites) == 1 else sites)
+        where.add("site_id = {}" if len(sites) == 1 else "site_id = any({})", sites[0] if len(sites) == 1 else sites)
     if wanted.statuses is not None:
         one = len(wanted.statuses) == 1
-        add("status = {}" if one else "status = any({})", wanted.statuses[0] if one else list(wanted.statuses))
+        where.add("status = {}" if one else "status = any({})", wanted.statuses[0] if one else list(wanted.statuses))
     if wanted.priorities is not None:
-        add("priority = any({})", list(wanted.priorities))
+        where.add("priority = any({})", list(wanted.priorities))
     for column in ("assignee", "object_kind", "object_id", "correlation_id"):
-        if (value := getattr(wanted, column)) is not None:
-            add(column + " = {}", value)
-    return " and ".join(conditions), values
+        where.add(column + " = {}", getattr(wanted, column))
+    return where.sql, where.values
 
 
 async def _count(where: str, values: Sequence[Any]) -> int:

@@ -3,13 +3,10 @@
 A cursor holds the sort values of the last row (keyset), so that a page costs the same wherever it is, and rows that
 come or go between two pages neither repeat nor hide others. A list is put together like this:
 
-    asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=COLUMNS, default="-created_at", key="ticket_id")
-    after, values = asked.after(first_parameter=2)
-    rows = await fetch(
-        f"SELECT … WHERE site_id = $1 AND {after} ORDER BY {asked.order_by} LIMIT {asked.fetch_count}", site, *values
-    )
-    counted = await fetchval(count_sql("core.ticket WHERE site_id = $1"), site)
-    return asked.page(rows, to_item=to_ticket, counted=counted)
+    asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=SORTS, default="-created_at", key="ticket_id")
+    where = Where("site_id = $1", site)
+    where.add("status = {}", status)
+    return await fetch_page(asked, where, columns="ticket_id, title", source="core.ticket", to_item=to_ticket)
 """
 
 import base64
@@ -20,7 +17,9 @@ from typing import Annotated, Any, Final, Generic, TypeVar
 import msgspec
 from litestar.params import QueryParameter
 
+from busbar.db import fetch, fetchval
 from busbar.errors import BadFormat, FieldError, InvalidPayload
+from busbar.web.conditions import Where
 from busbar.web.text import SINGLE_LINE
 
 T = TypeVar("T")
@@ -152,6 +151,21 @@ def page_request(
         raise _refused("limit", f"Must be 1 to {LIMIT_MAX}.")
     order = parse_sort(sort or default, columns=columns, key=key)
     return PageRequest(limit=limit, order=order, values=decode_cursor(cursor, order) if cursor else None)
+
+
+async def fetch_page(
+    asked: PageRequest, where: Where, *, columns: str, source: str, to_item: Callable[[Any], T]
+) -> Page[T]:
+    """The page of what `where` lets pass of `source`, a table or a join; `columns` has the columns of each order."""
+    after, after_values = asked.after(first_parameter=len(where.values) + 1)
+    rows = await fetch(
+        f"select {columns} from {source} where {where.sql} and {after} "
+        f"order by {asked.order_by} limit {asked.fetch_count}",
+        *where.values,
+        *after_values,
+    )
+    counted = await fetchval(count_sql(f"{source} where {where.sql}"), *where.values)
+    return asked.page(rows, to_item=to_item, counted=counted)
 
 
 def parse_sort(sort: str, *, columns: Mapping[str, SortColumn], key: str) -> tuple[SortKey, ...]:

@@ -1,8 +1,8 @@
 """Reading assets, orders and incidents, limited to the actor's sites at which plant maintenance is enabled."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -12,15 +12,13 @@ from busbar.sdk import (
     NotFound,
     Page,
     SortColumn,
-    count_sql,
+    Where,
     fetch,
+    fetch_page,
     fetchrow,
-    fetchval,
     module_scope,
     page_request,
 )
-
-View = TypeVar("View")
 
 
 class AssetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,65 +204,32 @@ async def history_of(ctx: Context, asset_id: str) -> tuple[HistoryEntry, ...]:
     return tuple(HistoryEntry(**row) for row in rows)
 
 
-class Query:
-    """Conditions of a list, with their values as parameters."""
-
-    def __init__(self, ctx: Context, site: str | None) -> None:
-        sites = module_scope(ctx, "pm", site)
-        self.values: list[Any] = [sites]
-        self.where = "site_id = any($1)"
-
-    def add(self, condition: str, value: Any) -> None:
-        """Narrow the list by `condition`, in which `{}` stands for the value, unless that is None."""
-        if value is not None:
-            self.values.append(value)
-            self.where += " and " + condition.format(f"${len(self.values)}")
+def at_sites(ctx: Context, site: str | None) -> Where:
+    """The condition to begin a list with: what is at the actor's sites, or at this one of them."""
+    return Where("site_id = any($1)", module_scope(ctx, "pm", site))
 
 
-async def _list(
-    table: str,
-    columns: str,
-    query: Query,
-    to_item: Callable[[Any], View],
-    *,
-    sorts: dict[str, SortColumn],
-    default: str,
-    key: str,
-    limit: int,
-    cursor: str | None,
-    sort: str | None,
-) -> Page[View]:
-    asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=sorts, default=default, key=key)
-    after, after_values = asked.after(first_parameter=len(query.values) + 1)
-    rows = await fetch(
-        f"select {columns} from {table} where {query.where} and {after} "
-        f"order by {asked.order_by} limit {asked.fetch_count}",
-        *query.values,
-        *after_values,
-    )
-    counted = await fetchval(count_sql(f"{table} where {query.where}"), *query.values)
-    return asked.page(rows, to_item=to_item, counted=counted)
-
-
-async def list_assets(query: Query, *, limit: int, cursor: str | None, sort: str | None) -> Page[AssetView]:
+async def list_assets(where: Where, *, limit: int, cursor: str | None, sort: str | None) -> Page[AssetView]:
     """A page of assets, by id unless `sort` says otherwise."""
-    return await _list(
-        "pm.asset", _ASSET, query, _asset,
-        sorts=ASSET_SORT, default="asset_id", key="asset_id", limit=limit, cursor=cursor, sort=sort,
-    )  # fmt: skip
+    asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=ASSET_SORT, default="asset_id", key="asset_id")
+    return await fetch_page(asked, where, columns=_ASSET, source="pm.asset", to_item=_asset)
 
 
-async def list_orders(query: Query, *, limit: int, cursor: str | None, sort: str | None) -> Page[OrderView]:
+async def list_orders(where: Where, *, limit: int, cursor: str | None, sort: str | None) -> Page[OrderView]:
     """A page of maintenance orders, the next due first unless `sort` says otherwise."""
-    return await _list(
-        "pm.maintenance_order", _ORDER, query, lambda row: OrderView(**row),
-        sorts=ORDER_SORT, default="scheduled_date", key="order_id", limit=limit, cursor=cursor, sort=sort,
-    )  # fmt: skip
+    asked = page_request(
+        limit=limit, cursor=cursor, sort=sort, columns=ORDER_SORT, default="scheduled_date", key="order_id"
+    )
+    return await fetch_page(
+        asked, where, columns=_ORDER, source="pm.maintenance_order", to_item=lambda row: OrderView(**row)
+    )
 
 
-async def list_incidents(query: Query, *, limit: int, cursor: str | None, sort: str | None) -> Page[IncidentView]:
+async def list_incidents(where: Where, *, limit: int, cursor: str | None, sort: str | None) -> Page[IncidentView]:
     """A page of incidents, the latest first unless `sort` says otherwise."""
-    return await _list(
-        "pm.incident", _INCIDENT, query, lambda row: IncidentView(**row),
-        sorts=INCIDENT_SORT, default="-started_at", key="incident_id", limit=limit, cursor=cursor, sort=sort,
-    )  # fmt: skip
+    asked = page_request(
+        limit=limit, cursor=cursor, sort=sort, columns=INCIDENT_SORT, default="-started_at", key="incident_id"
+    )
+    return await fetch_page(
+        asked, where, columns=_INCIDENT, source="pm.incident", to_item=lambda row: IncidentView(**row)
+    )

@@ -1,7 +1,7 @@
 """The HTTP side of plant maintenance, under /api/v1/pm."""
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -37,7 +37,7 @@ from busbar_pm.assets import AssetFields, AssetStatus
 from busbar_pm.events import FaultType, OrderType, Severity
 from busbar_pm.incidents import NewIncident, ReportedIncident, RestorationStep
 from busbar_pm.orders import NewOrder, PlannedOrder
-from busbar_pm.queries import AssetView, HistoryEntry, IncidentView, OrderView, Query
+from busbar_pm.queries import AssetView, HistoryEntry, IncidentView, OrderView
 
 _READ = needs("pm.read")
 _WRITE = needs("pm.write")
@@ -51,6 +51,20 @@ AssetId = Annotated[str, Parameter(max_length=60, pattern=r"^[^\x00-\x1f\x7f]*$"
 
 class AssetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An asset to be added. Without `asset_id` it gets one."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "asset_id": "TRF-1042",
+        "asset_type": "transformer",
+        "name": "Transformer Mill Lane",
+        "site": "depot-north",
+        "location": "Mill Lane 4",
+        "latitude": 53.551086,
+        "longitude": 9.993682,
+        "installation_date": "1998-05-14",
+        "customers_served": 148,
+        "voltage_kv": 20.0,
+        "attributes": {"rated_kva": 630},
+    }
 
     asset_type: Slug
     name: Name
@@ -71,6 +85,8 @@ class AssetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class AssetPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be different; fields that are left out stay, null clears one that may be unknown."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"status": "out_of_service"}
+
     asset_type: Slug | msgspec.UnsetType = msgspec.UNSET
     name: Name | msgspec.UnsetType = msgspec.UNSET
     location: ShortText | msgspec.UnsetType = msgspec.UNSET
@@ -89,6 +105,13 @@ class AssetPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class OrderBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Work that is to be done on an asset."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "asset_id": "TRF-1042",
+        "order_type": "preventive",
+        "description": "Oil sample and visual check",
+        "scheduled_date": "2027-03-01",
+    }
+
     asset_id: Identifier
     order_type: OrderType
     description: LongText
@@ -98,6 +121,8 @@ class OrderBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class OrderPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be different in a planned order."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"scheduled_date": "2027-03-15"}
+
     description: LongText | None = None
     scheduled_date: date | None = None
 
@@ -105,11 +130,21 @@ class OrderPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Completion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The report of the work done."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {"notes": "Oil sample taken, no leaks"}
+
     notes: Text = "Done."
 
 
 class IncidentBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A report that something is wrong with an asset."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "asset_id": "TRF-1042",
+        "fault_type": "outage",
+        "severity": "P2",
+        "description": "Cable fault behind the transformer",
+        "customers_affected": 148,
+    }
 
     asset_id: Identifier
     fault_type: FaultType
@@ -134,6 +169,10 @@ class StepBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class IncidentPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is known better now; fields that are left out stay. `steps` are added to those there are."""
 
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "steps": [{"restored_at": "2026-11-23T14:30:00Z", "customers_restored": 120, "note": "Fed from the neighbour"}]
+    }
+
     description: LongText | None = None
     severity: Severity | None = None
     customers_affected: WholeNumber | None = None
@@ -153,12 +192,12 @@ async def list_assets(
     sort: SortParameter = None,
 ) -> Page[AssetView]:
     """List assets. Can be sorted by asset_id, name, asset_type, status, customers_served, created_at."""
-    query = Query(ctx, site)
-    query.add("asset_type = {}", asset_type)
-    query.add("status = {}", status)
-    query.add("parent_id = {}", parent_id)
-    query.add("to_tsvector('simple', name || ' ' || location) @@ plainto_tsquery('simple', {})", text)
-    return await queries.list_assets(query, limit=limit, cursor=cursor, sort=sort)
+    where = queries.at_sites(ctx, site)
+    where.add("asset_type = {}", asset_type)
+    where.add("status = {}", status)
+    where.add("parent_id = {}", parent_id)
+    where.add("to_tsvector('simple', name || ' ' || location) @@ plainto_tsquery('simple', {})", text)
+    return await queries.list_assets(where, limit=limit, cursor=cursor, sort=sort)
 
 
 @post("/assets", opt=_WRITE)
@@ -215,11 +254,11 @@ async def list_orders(
     sort: SortParameter = None,
 ) -> Page[OrderView]:
     """List maintenance orders. Can be sorted by scheduled_date, created_at, status, order_id."""
-    query = Query(ctx, site)
-    query.add("asset_id = {}", asset_id)
-    query.add("order_type = {}", order_type)
-    query.add("status = {}", status)
-    return await queries.list_orders(query, limit=limit, cursor=cursor, sort=sort)
+    where = queries.at_sites(ctx, site)
+    where.add("asset_id = {}", asset_id)
+    where.add("order_type = {}", order_type)
+    where.add("status = {}", status)
+    return await queries.list_orders(where, limit=limit, cursor=cursor, sort=sort)
 
 
 @post("/maintenance-orders", opt=_WRITE)
@@ -279,12 +318,12 @@ async def list_incidents(
     sort: SortParameter = None,
 ) -> Page[IncidentView]:
     """List incidents. Can be sorted by started_at, created_at, customers_affected, severity, incident_id."""
-    query = Query(ctx, site)
-    query.add("asset_id = {}", asset_id)
-    query.add("fault_type = {}", fault_type)
-    query.add("severity = {}", severity)
-    query.add("(restored_at is null) = {}", True if open_only else None)
-    return await queries.list_incidents(query, limit=limit, cursor=cursor, sort=sort)
+    where = queries.at_sites(ctx, site)
+    where.add("asset_id = {}", asset_id)
+    where.add("fault_type = {}", fault_type)
+    where.add("severity = {}", severity)
+    where.add("(restored_at is null) = {}", True if open_only else None)
+    return await queries.list_incidents(where, limit=limit, cursor=cursor, sort=sort)
 
 
 @post("/incidents", opt=_WRITE)
