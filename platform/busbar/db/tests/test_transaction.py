@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from busbar.db import DB, execute, fetchval, in_transaction, on_commit, spawn, transaction, use_pool
-from busbar.db.engine import start_pool, stop_pool
+from busbar.db.engine import ACQUIRE_TIMEOUT_S, start_pool, stop_pool
 from busbar.db.transaction import TransactionMisused
 from busbar.errors import Unavailable
 from busbar.testing.database import all_connections_home
@@ -137,7 +137,7 @@ class TestPools:
         await start_pool(database, name="small", size=1)
         try:
             with use_pool("small"):
-                async with DB.connection():
+                async with DB.connection(), asyncio.timeout(ACQUIRE_TIMEOUT_S + 3):
                     with pytest.raises(Unavailable) as refused:
                         await fetchval("select 1")
             assert refused.value.headers["Retry-After"]
