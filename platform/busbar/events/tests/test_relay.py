@@ -62,8 +62,8 @@ class TestPositions:
         await relay_all(relay)
         await late.commit()
         await relay_all(relay)
-        rows = await fetch("select data->>'n' as n from core.event order by position")
-        assert [row["n"] for row in rows] == ["2", "1"]
+        rows = await fetch("select position, data->>'n' as n from core.event order by position")
+        assert [tuple(row) for row in rows] == [(1, "2"), (2, "1")]
 
     async def test_keep_the_order_of_one_subject_within_a_batch(self) -> None:
         for n in range(20):
