@@ -25,11 +25,11 @@ from busbar.connectors.contract import (
     RemoteChange,
     Retryable,
     RunningSimulator,
-    Secret,
     SecretBag,
 )
 from busbar.connectors.egress_url import EgressRefused
 from busbar.connectors.http import failure_of
+from busbar.connectors.secrets import Secret
 from busbar.db import DB, execute, fetch, fetchrow, fetchval, in_transaction, on_commit, spawn, transaction
 from busbar.db.engine import copy_rows
 from busbar.db.migrations import SchemaApp

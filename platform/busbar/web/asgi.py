@@ -7,6 +7,7 @@ import time
 from typing import Any, Final
 
 import structlog
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from busbar.errors import BusbarError, InternalError, Unavailable
@@ -89,7 +90,7 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI 3)."""
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             # Life cycle messages and WebSockets have no status line to add a header to.
             await self.app(scope, receive, send)
             return
