@@ -42,50 +42,50 @@ class PluginInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @hookspec
-def busbar_plugin() -> PluginInfo:  # type: ignore[empty-body]
+def busbar_plugin() -> PluginInfo:
     """Who the plugin is: its one word, its title, the core versions it works with, the plugins it needs."""
 
 
 @hookspec
-def busbar_schema() -> SchemaApp:  # type: ignore[empty-body]
+def busbar_schema() -> SchemaApp:
     """Its Piccolo tables and the package of its SQL migrations. The PostgreSQL schema is named by the plugin's word."""
 
 
 @hookspec
-def busbar_routes() -> Sequence[ControllerRouterHandler]:  # type: ignore[empty-body]
+def busbar_routes() -> Sequence[ControllerRouterHandler]:
     """Its Litestar handlers, served under `/api/v1/<word>`; each declares who may call it with `opt=needs(…)`."""
 
 
 @hookspec
-def busbar_permissions() -> Sequence[Permission]:  # type: ignore[empty-body]
+def busbar_permissions() -> Sequence[Permission]:
     """The permissions it declares, each named with its prefix, as in `pm.read`."""
 
 
 @hookspec
-def busbar_roles() -> Sequence[RoleDefault]:  # type: ignore[empty-body]
+def busbar_roles() -> Sequence[RoleDefault]:
     """The roles that have its permissions from the start; an administrator may change them."""
 
 
 @hookspec
-def busbar_event_types() -> Sequence[EventType]:  # type: ignore[empty-body]
+def busbar_event_types() -> Sequence[EventType]:
     """The events it tells of: names with its prefix, each with a documented Struct."""
 
 
 @hookspec
-def busbar_subscriptions() -> Sequence[Subscription]:  # type: ignore[empty-body]
+def busbar_subscriptions() -> Sequence[Subscription]:
     """The events it reacts to. A handler runs in the transaction that marks the delivery as done."""
 
 
 @hookspec
-def busbar_connectors() -> Sequence[Connector]:  # type: ignore[empty-body]
+def busbar_connectors() -> Sequence[Connector]:
     """The kinds of remote system that it can deliver to and hear from."""
 
 
 @hookspec
-def busbar_importers() -> Sequence[Importer]:  # type: ignore[empty-body]
+def busbar_importers() -> Sequence[Importer]:
     """The kinds of file that it can load in bulk."""
 
 
 @hookspec
-def busbar_demo_data() -> DemoData:  # type: ignore[empty-body]
+def busbar_demo_data() -> DemoData:
     """A function that adds its demo data; it must be safe to run twice."""

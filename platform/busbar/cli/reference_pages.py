@@ -115,7 +115,7 @@ def _inner_structs(cls: type[msgspec.Struct]) -> dict[str, type]:
                 waiting.append(inner)
         waiting.extend(getattr(info, "types", ()) or ())
 
-    waiting = [field.type for field in msgspec.inspect.type_info(cls).fields]  # type: ignore[attr-defined]
+    waiting = [field.type for field in msgspec.inspect.type_info(cls).fields]  # type: ignore[attr-defined]  # it is a struct
     while waiting:
         walk(waiting.pop())
     return found

@@ -115,7 +115,7 @@ async def _listen(
     _on_signals(stop)
     serving = asyncio.ensure_future(server.serve())
     try:
-        while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn tells nobody)
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
         if announce and not serving.done():
             _announce(running, simulators or {})

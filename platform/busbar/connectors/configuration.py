@@ -14,7 +14,7 @@ from busbar.connectors.signature import BadSigningSecret, read_signing_secrets
 from busbar.errors import FieldError, InvalidPayload
 from busbar.web.validation import collect_errors
 
-WEBHOOK_SECRET: Final = "webhook_secret"  # noqa: S105 (the name of a secret, not one)
+WEBHOOK_SECRET: Final = "webhook_secret"  # noqa: S105 - the name of a secret, not one
 """The secret that signs what comes in; every connector that receives has it, declared or not."""
 LOOKUP_S: Final = 3.0
 

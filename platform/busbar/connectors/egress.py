@@ -213,7 +213,7 @@ def _read_network(host: str, line: str) -> IPNetwork | None:
     if network.prefixlen < PREFIX_BITS_MIN[network.version]:
         raise BadAllowEntry(f"{line}: wider than /{PREFIX_BITS_MIN[network.version]}, which would allow too much.")
     for block, word in FORBIDDEN_BLOCKS:
-        if block.version == network.version and network.subnet_of(block):  # type: ignore[arg-type]
+        if block.version == network.version and network.subnet_of(block):  # type: ignore[arg-type]  # of one version
             raise BadAllowEntry(f"{line}: {word} is never allowed.")
     return network
 

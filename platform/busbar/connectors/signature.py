@@ -27,7 +27,7 @@ SECRET_BYTES_MIN = 24
 SECRET_BYTES_MAX = 64
 
 # A full stop separates the signed parts, so an id with one could be read in two ways.
-_MESSAGE_ID = re.compile(r"[A-Za-z0-9_:/+=@-]{1,255}")
+_MESSAGE_ID = re.compile(rf"[A-Za-z0-9_:/+=@-]{{1,{ID_CHARACTERS_MAX}}}")
 _TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}")
 
 

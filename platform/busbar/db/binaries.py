@@ -73,7 +73,7 @@ def major_version(folder: Path, *, user: tuple[int, int] | None = None) -> int |
     versions = set()
     for program in ("postgres", "initdb"):
         try:
-            answer = subprocess.run(  # noqa: S603
+            answer = subprocess.run(
                 [folder / program, "--version"],
                 user=uid,
                 group=gid,

@@ -132,7 +132,7 @@ def can_work_in(folder: Path, *, user: tuple[int, int] | None) -> bool:
     """Whether `user` gets into the folder and may write there, asked of the system as that user."""
     uid, gid = user or (None, None)
     question = ["/bin/sh", "-c", 'test -w "$1" && test -x "$1"', "sh", str(folder)]
-    return subprocess.call(question, user=uid, group=gid, extra_groups=[] if user else None, cwd="/") == 0  # noqa: S603
+    return subprocess.call(question, user=uid, group=gid, extra_groups=[] if user else None, cwd="/") == 0
 
 
 def socket_folder(cluster: Path, *, user: tuple[int, int] | None) -> Path:
@@ -140,7 +140,7 @@ def socket_folder(cluster: Path, *, user: tuple[int, int] | None) -> Path:
     folder = cluster / "run"
     # The setting is a list, in which commas part and quotes quote.
     if len(os.fsencode(folder / ".s.PGSQL.5432")) > SOCKET_PATH_BYTES_MAX or re.search(r'[,"\\]', str(folder)):
-        folder = Path("/tmp", f"bb-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]}")  # noqa: S108
+        folder = Path("/tmp", f"bb-{hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]}")  # noqa: S108 - its owner and mode are checked below
     owner = user or (os.geteuid(), os.getegid())
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)

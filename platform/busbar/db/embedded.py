@@ -132,7 +132,7 @@ class EmbeddedServer:
             await connection.close()
 
     def _spawn_guard(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(
             [sys.executable, "-I", "-S", Path(__file__).with_name("guard.py"), msgspec.json.encode(self._cluster)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -84,7 +84,7 @@ class Engine(PostgresEngine):
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """The open transaction's connection, or one of the pool for the time of the block."""
-        opened: Transaction | None = self.current_transaction.get()  # type: ignore[assignment]
+        opened: Transaction | None = self.current_transaction.get()  # type: ignore[assignment]  # ours
         if opened is not None:
             opened.check_owner()
             yield opened.connection

@@ -88,7 +88,7 @@ class GroupWriter(Generic[Item, Result]):
             for _, future in batch:
                 future.cancel()
             raise
-        except Exception as error:  # noqa: BLE001 (it is handed to every caller of the batch)
+        except Exception as error:  # noqa: BLE001 - it is handed to every caller of the batch
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():

@@ -81,7 +81,7 @@ class Server:
             shutil.rmtree(unfinished)
         command = [str(self.binaries / "initdb"), "-D", str(unfinished), *self.initdb_options]
         with self.log.open("ab") as log:
-            initdb = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603
+            initdb = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             while initdb.poll() is None:
                 pause(START_POLL_S)
@@ -103,7 +103,7 @@ class Server:
             attempt += 1
             self.remove_stale_locks()
             with self.log.open("ab") as log:
-                self.process = subprocess.Popen(  # noqa: S603
+                self.process = subprocess.Popen(
                     [str(self.binaries / "postgres"), "-D", str(self.data), *self.options],
                     stdin=subprocess.DEVNULL,
                     stdout=log,

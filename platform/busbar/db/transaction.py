@@ -107,7 +107,7 @@ def on_commit(call: Callable[[], None]) -> None:
     """Call `call` once this task's transaction has committed, or now if none is open; it must not block."""
     from busbar.db.engine import DB
 
-    opened: Transaction | None = DB.current_transaction.get()  # type: ignore[assignment]
+    opened: Transaction | None = DB.current_transaction.get()  # type: ignore[assignment]  # ours
     if opened is None:
         call()
     else:

@@ -15,4 +15,4 @@ async def iterate_in_thread(items: Iterator[T]) -> AsyncIterator[T]:
     """
     end = object()
     while (item := await asyncio.to_thread(next, items, end)) is not end:
-        yield item  # type: ignore[misc]
+        yield item  # type: ignore[misc]  # it is not the end

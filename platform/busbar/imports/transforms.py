@@ -113,8 +113,7 @@ def _date_reader(transform: DateFormat) -> Reader:
     def read(text: str) -> str:
         for pattern in transform.patterns:
             try:
-                # Read without a zone first: whether the local time exists is asked below.
-                moment = datetime.strptime(text, pattern)  # noqa: DTZ007
+                moment = datetime.strptime(text, pattern)  # noqa: DTZ007 - whether it exists in the zone is asked below
             except ValueError:
                 continue
             if not _TIME_DIRECTIVES & set(_DIRECTIVES.findall(pattern)):

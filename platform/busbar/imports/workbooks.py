@@ -35,7 +35,7 @@ def read_workbook(
     request = WorkbookRequest(path=str(path), sheet=sheet, limits=limits)
     decoder = msgspec.json.Decoder(_Line)
     # -I would hide an editable install; the module path and the interpreter are our own, the file name is data.
-    child = subprocess.Popen(  # noqa: S603
+    child = subprocess.Popen(
         [sys.executable, "-m", _MODULE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

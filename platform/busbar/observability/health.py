@@ -118,12 +118,6 @@ class Health:
         """Ask `check` at each liveness request: a watchdog over a task that a restart would bring back."""
         self._live[name] = _Named(name=name, check=check, timeout_s=timeout_s, required=True)
 
-    def remove_check(self, name: str) -> None:
-        """Forget the checks of this name, of both kinds."""
-        self._ready.pop(name, None)
-        self._live.pop(name, None)
-        self._cached = None
-
     async def liveness(self) -> HealthReport:
         """Whether the process should go on living."""
         return self._report(await _run_all(list(self._live.values())), serving=True)

@@ -131,7 +131,7 @@ async def _run(app: SchemaApp, migration: Migration) -> None:
 async def _exclusively(dsn: str) -> AsyncIterator[None]:
     connection = await asyncpg.connect(dsn)
     try:
-        while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110 (nothing tells)
+        while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(_POLL_S)
         yield
     finally:

@@ -154,7 +154,7 @@ class RunningApp:
         waiting = -1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(QUIET_S_MAX):
-                while waiting := await fetchval(_WAITING, list(but)):  # noqa: ASYNC110 (the ledger tells the worker)
+                while waiting := await fetchval(_WAITING, list(but)):  # noqa: ASYNC110 - the ledger tells the worker
                     await asyncio.sleep(0.01)
                 return
         raise AssertionError(f"{waiting} events and deliveries are still on their way after {QUIET_S_MAX} s")
@@ -224,7 +224,7 @@ async def serving(platform: Platform) -> AsyncIterator[str]:
         server = Server(config)
         task = spawn(server.serve(sockets=[listening]), name="server")
         try:
-            while not server.started and not task.done():  # noqa: ASYNC110 (uvicorn tells nobody)
+            while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn tells nobody
                 await asyncio.sleep(0.005)
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:

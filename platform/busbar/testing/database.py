@@ -79,7 +79,7 @@ async def all_connections_home() -> None:
     pools = list(DB.pools.values())
     try:
         async with asyncio.timeout(IDLE_S_MAX):
-            while any(pool.get_size() != pool.get_idle_size() for pool in pools):  # noqa: ASYNC110 (nothing tells)
+            while any(pool.get_size() != pool.get_idle_size() for pool in pools):  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
     except TimeoutError:
         lost = {name: pool.get_size() - pool.get_idle_size() for name, pool in DB.pools.items()}

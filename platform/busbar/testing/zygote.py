@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-import busbar.cli.serving  # noqa: F401 (imported here so that no fork has to)
+import busbar.cli.serving  # noqa: F401 - imported here so that no fork has to
 from busbar.cli import main
 from busbar.host.loader import installed
 from busbar.kit import crash

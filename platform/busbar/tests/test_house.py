@@ -70,6 +70,13 @@ class TestShape:
         ]
         assert silent == []
 
+    def test_every_exception_from_a_tools_rule_says_why(self) -> None:
+        # "noqa: S101 - reason", "type: ignore[code]  # reason"; in tests, types may be ignored in silence.
+        silent = r"# noqa(?!: [A-Z]+\d+(, [A-Z]+\d+)* - \w)|# type: ignore(?!\[[a-z-]+\]  # \w)"
+        noqa = silent.partition("|")[0]
+        rules = [(path, noqa if "tests" in path.parts else silent) for path in tracked(".py") if path != Path(__file__)]
+        assert [path.relative_to(ROOT) for path, rule in rules if re.search(rule, path.read_text("utf-8"))] == []
+
     def test_there_is_no_loose_module_beside_the_core_package(self) -> None:
         # platform/__init__.py would shadow the standard library's `platform` (LESSONS T1).
         assert list((ROOT / "platform").glob("*.py")) == []

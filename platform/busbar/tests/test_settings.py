@@ -11,7 +11,7 @@ from busbar.settings import VARIABLES, BadSettings, Settings, read_settings
 GOOD: dict[str, tuple[str, Any]] = {
     "BUSBAR_HOME": ("/srv/busbar", Path("/srv/busbar")),
     "BUSBAR_PORT": ("9000", 9000),
-    "BUSBAR_LISTEN": ("0.0.0.0", "0.0.0.0"),  # noqa: S104
+    "BUSBAR_LISTEN": ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - read, not bound
     "BUSBAR_ADMIN_PASSWORD": ("an orange transformer", "an orange transformer"),
     "BUSBAR_DEMO": ("1", True),
     "BUSBAR_DEMO_PASSWORD": ("a green transformer", "a green transformer"),

@@ -105,7 +105,7 @@ class Edge:
             accepted_correlation_id(sent_id) or new_correlation_id(),
             accepted_traceparent(sent_trace) or new_traceparent(),
         )
-        scope[EXCHANGE_KEY] = exchange  # type: ignore[typeddict-unknown-key]
+        scope[EXCHANGE_KEY] = exchange  # type: ignore[typeddict-unknown-key]  # a key of our own
         id_token = correlation_id_var.set(exchange.correlation_id)
         trace_token = traceparent_var.set(exchange.traceparent)
         try:

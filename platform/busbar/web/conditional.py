@@ -4,7 +4,7 @@ Two people who change the same thing at once: one wins, the other gets 412, neve
 """
 
 import re
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from litestar import Response
@@ -30,16 +30,6 @@ IfMatchHeader = Annotated[
     ),
 ]
 """The parameter of a handler that changes something."""
-
-IfNoneMatchHeader = Annotated[
-    str | None,
-    HeaderParameter(
-        name="If-None-Match",
-        max_length=_HEADER_CHARACTERS_MAX,
-        description="ETags the caller has; 304 when one is current.",
-    ),
-]
-"""The parameter of a handler that reads something."""
 
 
 class IfMatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,29 +83,15 @@ def parse_if_match(header: str | None, *, required: bool = True) -> IfMatch:
         return ANY_VERSION
     if header.strip() == "*":
         return ANY_VERSION
-    return IfMatch(versions=tuple(version for weak, version in _versions(header) if not weak))
+    return IfMatch(versions=_versions(header))
 
 
-def is_current(if_none_match: str | None, version: int) -> bool:
-    """Whether the caller has this version already, so that 304 is answer enough; If-None-Match compares weakly.
-
-    Raises:
-        BadFormat: the header is neither `*` nor a list of entity tags.
-    """
-    if if_none_match is None:
-        return False
-    return if_none_match.strip() == "*" or any(known == version for _weak, known in _versions(if_none_match))
-
-
-def _versions(header: str) -> list[tuple[bool, int]]:
+def _versions(header: str) -> tuple[int, ...]:
+    """The versions that strong tags of ours name; weak ones and others' match nothing."""
     if len(header) > _HEADER_CHARACTERS_MAX or not _LIST.search(header.strip()):
-        raise BadFormat('If-Match and If-None-Match hold * or entity tags in quotes, for example "v3".')
-    found: list[tuple[bool, int]] = []
-    for weak, tag in _TAG.findall(header):
-        version = _VERSION.fullmatch(tag)
-        if version is not None:
-            found.append((bool(weak), int(version.group(1))))
-    return found
+        raise BadFormat('If-Match holds * or entity tags in quotes, for example "v3".')
+    tags = [tag for weak, tag in _TAG.findall(header) if not weak]
+    return tuple(int(version[1]) for tag in tags if (version := _VERSION.fullmatch(tag)))
 
 
 def versioned(
@@ -123,8 +99,3 @@ def versioned(
 ) -> Response[T]:
     """An answer that carries the version of its content as ETag."""
     return Response(content, status_code=status_code, headers={**(headers or {}), "ETag": etag(version)})
-
-
-def not_modified(version: int) -> Response[Any]:
-    """304, without content."""
-    return Response(None, status_code=304, headers={"ETag": etag(version)})

@@ -101,7 +101,7 @@ async def _once(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send, *,
             known = await fetchrow("select * from core.idempotency where scope = $1 and key = $2", whose, key)
             if known is None:
                 await app(scope, replay_body, keep)
-                status = answer[0]["status"]  # type: ignore[typeddict-item]
+                status = answer[0]["status"]  # type: ignore[typeddict-item]  # the start comes first
                 if not 200 <= status < 300:
                     raise _Refused
                 await execute(_INSERT, whose, key, fingerprint, status, _kept_headers(answer), _body_of(answer), now)
@@ -127,12 +127,13 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _kept_headers(answer: list[Message]) -> str:
-    headers = [(n.decode(), v.decode("latin-1")) for n, v in answer[0]["headers"] if n.lower() in _KEPT_HEADERS]  # type: ignore[typeddict-item]
+    sent = answer[0]["headers"]  # type: ignore[typeddict-item]  # the start comes first
+    headers = [(n.decode(), v.decode("latin-1")) for n, v in sent if n.lower() in _KEPT_HEADERS]
     return msgspec.json.encode(headers).decode()
 
 
 def _body_of(answer: list[Message]) -> bytes:
-    return b"".join(message.get("body", b"") for message in answer[1:])  # type: ignore[misc]
+    return b"".join(message.get("body", b"") for message in answer[1:])  # type: ignore[misc]  # pieces of the body
 
 
 def _stored(known: Any) -> list[Message]:

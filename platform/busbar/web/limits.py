@@ -161,7 +161,7 @@ class _BodyReader:
     async def receive_whole(self) -> HTTPReceiveMessage:
         """The whole body as one message; afterwards what the server says, which is that the caller has gone."""
         if self._complete:
-            return await self._receive()  # type: ignore[return-value]
+            return await self._receive()  # type: ignore[return-value]  # the server says only that the caller has gone
         self._check_announced()
         pieces: list[bytes] = []
         while not self._complete:
@@ -173,7 +173,7 @@ class _BodyReader:
     async def receive_piece(self) -> HTTPReceiveMessage:
         """The next piece of the body."""
         if self._complete:
-            return await self._receive()  # type: ignore[return-value]
+            return await self._receive()  # type: ignore[return-value]  # the server says only that the caller has gone
         if self._bytes_read == 0:
             self._check_announced()
         return await self._next()

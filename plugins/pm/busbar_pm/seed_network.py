@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import msgspec
 
-from busbar_pm.assets import AssetFields
+from busbar_pm.assets import AssetFields, AssetStatus
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +58,7 @@ def assets_of(site_id: str) -> list[Asset]:
 
 def _substation(site: str, number: int, town: Place) -> Iterator[Asset]:
     substation_id = f"{site}-SUB-{number:02}"
-    here = {"location": town.name, "latitude": town.latitude, "longitude": town.longitude}
+    here: Any = {"location": town.name, "latitude": town.latitude, "longitude": town.longitude}
     yield (
         substation_id,
         AssetFields(
@@ -66,7 +67,7 @@ def _substation(site: str, number: int, town: Place) -> Iterator[Asset]:
             installation_date=date(1968 + 7 * number, 5, 12),
             customers_served=sum(town.feeders),
             voltage_kv=110,
-            **here,  # type: ignore[arg-type]
+            **here,
         ),
     )
     for index in (1, 2):
@@ -83,7 +84,7 @@ def _substation(site: str, number: int, town: Place) -> Iterator[Asset]:
                 customers_served=sum(feeders),
                 voltage_kv=110,
                 attributes={"rating_mva": 40, "secondary_kv": 20, "oil_t": 11.5},
-                **here,  # type: ignore[arg-type]
+                **here,
             ),
         )
         for place, customers in enumerate(feeders):
@@ -108,7 +109,11 @@ def _feeder(site: str, transformer_id: str, town: Place, number: int, customers:
             attributes={"length_km": round(3.4 + number % 9 * 1.7, 1)},
         ),
     )
-    for letter, share, status in (("A", 1.0, "in_service"), ("B", 0.45, "out_of_service" if number % 7 == 0 else None)):
+    ends: tuple[tuple[str, float, AssetStatus], ...] = (
+        ("A", 1.0, "in_service"),
+        ("B", 0.45, "out_of_service" if number % 7 == 0 else "in_service"),
+    )
+    for letter, share, status in ends:
         yield (
             f"{site}-SWT-{number:03}{letter}",
             AssetFields(
@@ -118,7 +123,7 @@ def _feeder(site: str, transformer_id: str, town: Place, number: int, customers:
                 latitude=latitude,
                 longitude=longitude,
                 installation_date=date(2006 + number % 15, 8, 1),
-                status=status or "in_service",  # type: ignore[arg-type]
+                status=status,
                 parent_id=feeder_id,
                 customers_served=int(customers * share),
                 voltage_kv=20,

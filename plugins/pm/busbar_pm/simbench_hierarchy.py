@@ -112,7 +112,6 @@ class Hierarchy:
             # Where the switch between a node and a terminal is not in the folder, the two are one.
             return node_id if node_id in behind_switches else self.tables.physical(node_id)["id"]
 
-        self._terminal = terminal
         self._branches: list[tuple[str, str]] = []
         self._keys: list[Key] = []
         for (asset_type, name), row in self.source.items():

@@ -41,7 +41,7 @@ class TestProperty11:
         username=st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), min_size=1, max_size=60),
         roles=st.lists(NAME, max_size=ROLES_MAX, unique=True),
         sites=st.lists(NAME, max_size=SITES_MAX, unique=True),
-        now=st.datetimes(min_value=datetime(2026, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+        now=st.datetimes(min_value=datetime(2026, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - Hypothesis adds the zone
         session_s=st.integers(min_value=1, max_value=43_200),
     )
     async def test_a_token_carries_user_roles_and_expiry(

@@ -77,4 +77,4 @@ class TestADeclaration:
 class TestAQuota:
     def test_ends_at_an_aware_moment(self) -> None:
         with pytest.raises(ValueError, match="aware"):
-            RateLimited("Quota.", until=datetime(2026, 11, 23))  # noqa: DTZ001
+            RateLimited("Quota.", until=datetime(2026, 11, 23))  # noqa: DTZ001 - that is what is refused

@@ -38,7 +38,7 @@ HOSTILE_NAMES = {
     "mapped.example": ["::ffff:127.0.0.1"],
     "nat64.example": ["64:ff9b::7f00:1"],
     "six-to-four.example": ["2002:7f00:1::"],
-    "zero.example": ["0.0.0.0"],  # noqa: S104
+    "zero.example": ["0.0.0.0"],  # noqa: S104 - looked up, not bound
     "link-local.example": ["fe80::1%lo"],
     "multicast.example": ["239.1.2.3"],
     "127.0.0.1.nip.example": ["127.0.0.1"],

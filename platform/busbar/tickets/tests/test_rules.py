@@ -26,7 +26,7 @@ class TestTicketId:
         assert re.search(numbering.PATTERN, text)
         prefix, said_module, said_day, said_number = text.split("-")
         assert (prefix, said_module) == ("TKT", module.upper())
-        assert datetime.strptime(said_day, "%Y%m%d").date() == day  # noqa: DTZ007 (a day has no zone)
+        assert datetime.strptime(said_day, "%Y%m%d").date() == day  # noqa: DTZ007 - a day has no zone
         assert int(said_number) == number
 
     @given(MODULES, DAYS, st.tuples(NUMBERS, NUMBERS))

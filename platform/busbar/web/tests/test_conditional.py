@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from busbar.errors import BadFormat, PreconditionRequired, StaleVersion
-from busbar.web.conditional import is_current, parse_if_match
+from busbar.web.conditional import parse_if_match
 
 
 class TestChange:
@@ -38,11 +38,3 @@ class TestChange:
         assert response.status_code == status
         if status == 200:
             assert response.headers["ETag"] == '"v4"'
-
-
-class TestRead:
-    @pytest.mark.parametrize(
-        ("header", "current"), [(None, False), ('"v3"', True), ('W/"v3"', True), ("*", True), ('"v2"', False)]
-    )
-    def test_is_spared_when_the_caller_has_the_current_version(self, header: str | None, current: bool) -> None:
-        assert is_current(header, 3) is current

@@ -89,7 +89,7 @@ def select(records: Records, rows: Rows, query: Query) -> list[Row]:
     walk = _walker(records, rows)
     found = [row for row in _candidates(rows, query) if _holds(row, query, walk)]
     for field, descending in reversed(query.order):
-        found.sort(key=lambda row, field=field: walk(row, field), reverse=descending)  # type: ignore[misc]
+        found.sort(key=lambda row, field=field: walk(row, field), reverse=descending)  # type: ignore[misc]  # of a lambda with a default
     return found
 
 
