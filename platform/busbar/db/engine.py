@@ -176,30 +176,34 @@ def use_pool(name: str) -> Iterator[None]:
 
 
 async def fetch(sql: str, *args: Any) -> list[asyncpg.Record]:
-    """All rows of a statement, in the open transaction or by itself."""
+    """All rows of a statement, in the open transaction or by itself.
+
+    Raises:
+        Unavailable: no connection became free within two seconds. What PostgreSQL refuses is one of asyncpg's errors.
+    """
     async with DB.connection() as connection:
         return await connection.fetch(sql, *args)
 
 
 async def fetchrow(sql: str, *args: Any) -> asyncpg.Record | None:
-    """The first row of a statement, or None."""
+    """The first row of a statement, or None; raises as `fetch`."""
     async with DB.connection() as connection:
         return await connection.fetchrow(sql, *args)
 
 
 async def fetchval(sql: str, *args: Any) -> Any:
-    """The first column of the first row, or None."""
+    """The first column of the first row, or None; raises as `fetch`."""
     async with DB.connection() as connection:
         return await connection.fetchval(sql, *args)
 
 
 async def execute(sql: str, *args: Any) -> str:
-    """Run a statement; returns the server's command tag, such as `UPDATE 1`."""
+    """Run a statement; returns the server's command tag, such as `UPDATE 1`; raises as `fetch`."""
     async with DB.connection() as connection:
         return await connection.execute(sql, *args)
 
 
 async def copy_rows(table: str, *, schema: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Send rows by COPY into `schema.table`, in the open transaction or by itself."""
+    """Send rows by COPY into `schema.table`, in the open transaction or by itself; raises as `fetch`."""
     async with DB.connection() as connection:
         await connection.copy_records_to_table(table, schema_name=schema, columns=list(columns), records=rows)

@@ -149,6 +149,15 @@ class TestLinks:
         assert broken == []
 
 
+class TestFirstHour:
+    def test_is_under_1000_lines(self) -> None:
+        page = ROOT / "docs" / "architecture.md"
+        paragraph = page.read_text("utf-8").partition("For a first hour:")[2].partition("\n\n")[0]
+        stops = [page, *(page.parent / target for target in re.findall(r"\]\(([^)]+)\)", paragraph))]
+        assert len(stops) == 7
+        assert sum(len(stop.read_text("utf-8").splitlines()) for stop in stops) < 1_000
+
+
 class TestDecisions:
     def test_are_listed_in_order_without_a_gap(self) -> None:
         assert [path.name[:4] for path in DECISIONS] == [f"{n:04}" for n in range(1, len(DECISIONS) + 1)]

@@ -1,8 +1,6 @@
-"""Incidents: faults, outages and degradations of assets (SPEC R2.3, R2.4); outages are restored in steps."""
+"""Incidents: faults, outages and degradations of assets are reported, and end with their tickets (SPEC R2.3, R2.4)."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -10,29 +8,21 @@ import msgspec
 
 from busbar.sdk import (
     ACCEPTED_SITE,
-    ANY_VERSION,
     Conflict,
     Context,
     FieldError,
-    IfMatch,
     InvalidPayload,
     NewTicket,
     NotFound,
     OpenedTicket,
     Opening,
-    RuleViolated,
     StoredEvent,
     TicketUpdated,
     execute,
     fetchrow,
-    module_scope,
-    publish,
-    record,
-    set_priority,
-    transaction,
     uuid7,
 )
-from busbar_pm.events import FaultType, IncidentFacts, IncidentUpdated, Severity
+from busbar_pm.events import FaultType, Severity
 
 FUTURE_MAX = timedelta(minutes=5)
 """How far ahead of ours the reporter's clock may be."""
@@ -60,14 +50,6 @@ class ReportedIncident(msgspec.Struct, frozen=True, kw_only=True):
 
     incident_id: str
     ticket_id: str
-
-
-class RestorationStep(msgspec.Struct, frozen=True, kw_only=True):
-    """So many customers have supply again from this moment on."""
-
-    restored_at: datetime
-    customers_restored: int
-    note: str | None = None
 
 
 _CUSTOMERS = "coalesce(a.customers, case a.fault_type when 'outage' then asset.customers_served else 0 end)"
@@ -194,74 +176,6 @@ async def _why_not(ctx: Context, asset_id: str) -> NotFound:
     return NotFound(f"The module pm is not enabled at the site {row['site_id']}; an administrator can enable it.")
 
 
-async def restore(
-    ctx: Context, incident_id: UUID, steps: Sequence[RestorationStep], *, expected: IfMatch = ANY_VERSION
-) -> int:
-    """Note that customers have supply again, in one or more steps; returns the incident's new version.
-
-    When all affected customers are restored, `restored_at` of the incident is the last step's.
-
-    Raises:
-        NotFound: there is no such incident at the actor's sites.
-        StaleVersion: somebody else changed it meanwhile.
-        InvalidPayload: a step lies before the outage, or in the future.
-        RuleViolated: more customers would be restored than are affected, or it is not an outage.
-    """
-    async with transaction():
-        incident = await _lock(ctx, incident_id, expected)
-        await _add_steps(ctx, incident, steps)
-        await _settle(incident)
-        return await _tell_update(ctx, incident, ("restoration",))
-
-
-async def change(
-    ctx: Context,
-    incident_id: UUID,
-    *,
-    description: str | None = None,
-    severity: Severity | None = None,
-    customers_affected: int | None = None,
-    steps: Sequence[RestorationStep] = (),
-    expected: IfMatch = ANY_VERSION,
-) -> int:
-    """Change what is known of an incident, all at once; returns its new version.
-
-    The severity changes the ticket's priority, not its deadline: that was promised when it was opened.
-
-    Raises:
-        NotFound, StaleVersion, InvalidPayload, RuleViolated: as with `restore`; also when fewer customers would be
-            affected than have been restored.
-    """
-    async with transaction():
-        incident = await _lock(ctx, incident_id, expected)
-        new = {"description": description, "severity": severity, "customers_affected": customers_affected}
-        changed = tuple(name for name, value in new.items() if value is not None and value != incident[name])
-        if not changed and not steps:
-            return int(incident["version"])
-        merged = dict(incident) | {name: new[name] for name in changed}
-        if merged["customers_affected"] < incident["customers_restored"]:
-            raise RuleViolated(f"{incident['customers_restored']} customers have been restored already.")
-        if 0 < incident["customers_restored"] == incident["customers_affected"] < merged["customers_affected"]:
-            # More were affected than those who have been restored: some are without supply still.
-            merged["restored_at"] = None
-        await execute(
-            "update pm.incident set description = $2, severity = $3, customers_affected = $4, restored_at = $5 "
-            "where incident_id = $1",
-            incident_id,
-            merged["description"],
-            merged["severity"],
-            merged["customers_affected"],
-            merged["restored_at"],
-        )
-        if "severity" in changed:
-            await set_priority(ctx, incident["ticket_id"], priority=merged["severity"])
-        if steps:
-            await _add_steps(ctx, merged, steps)
-            changed = (*changed, "restoration")
-        await _settle(merged)
-        return await _tell_update(ctx, merged, changed)
-
-
 async def follow_ticket(ctx: Context, event: StoredEvent) -> None:
     """When the ticket of an outage is closed or cancelled, whoever is not yet restored is from that moment on."""
     ticket = msgspec.json.decode(event.data, type=TicketUpdated)
@@ -273,95 +187,3 @@ async def follow_ticket(ctx: Context, event: StoredEvent) -> None:
         ticket.ticket_id,
         event.time,
     )
-
-
-_FIND = """
-select i.*, a.name as asset_name, a.asset_type, a.latitude, a.longitude, coalesce(
-    (select sum(s.customers_restored) from pm.restoration_step s where s.incident_id = i.incident_id), 0
-)::int as customers_restored
-from pm.incident i join pm.asset a using (asset_id) where i.incident_id = $1 and i.site_id = any($2)
-"""
-
-
-async def _lock(ctx: Context, incident_id: UUID, expected: IfMatch) -> dict[str, Any]:
-    ctx.require("pm.write")
-    row = await fetchrow(f"{_FIND} for update of i", incident_id, module_scope(ctx, "pm"))
-    if row is None:
-        raise NotFound(f"There is no incident {incident_id}.")
-    expected.require(row["version"])
-    return dict(row)
-
-
-async def _add_steps(ctx: Context, incident: dict[str, Any], steps: Sequence[RestorationStep]) -> None:
-    if incident["fault_type"] != "outage":
-        raise RuleViolated("Only an outage is restored; this is no outage.")
-    latest = ctx.clock() + FUTURE_MAX
-    errors = [
-        FieldError(field=f"steps[{n}].restored_at", message="lies before the outage, or in the future")
-        for n, step in enumerate(steps)
-        if not incident["started_at"] <= step.restored_at <= latest
-    ]
-    if errors:
-        raise InvalidPayload("A restoration step has a wrong time.", errors=errors)
-    restored = incident["customers_restored"] + sum(step.customers_restored for step in steps)
-    if restored > incident["customers_affected"]:
-        raise RuleViolated(
-            f"{restored} customers would be restored, but only {incident['customers_affected']} are affected."
-        )
-    await execute(
-        """insert into pm.restoration_step (incident_id, step, restored_at, customers_restored, note)
-        select $1, n + (select count(*) from pm.restoration_step where incident_id = $1), at, customers, note
-        from unnest($2::timestamptz[], $3::int[], $4::text[]) with ordinality as s (at, customers, note, n)""",
-        incident["incident_id"],
-        [step.restored_at for step in steps],
-        [step.customers_restored for step in steps],
-        [step.note for step in steps],
-    )
-    incident["customers_restored"] = restored
-
-
-async def _settle(incident: dict[str, Any]) -> None:
-    """An outage whose customers are all restored was over with the last step."""
-    if not 0 < incident["customers_restored"] == incident["customers_affected"]:
-        return
-    last = "select max(restored_at) from pm.restoration_step where incident_id = $1"
-    row = await fetchrow(
-        f"update pm.incident set restored_at = ({last}) where incident_id = $1 returning restored_at",
-        incident["incident_id"],
-    )
-    assert row is not None, "the incident is locked"
-    incident["restored_at"] = row["restored_at"]
-
-
-async def _tell_update(ctx: Context, incident: dict[str, Any], changed: tuple[str, ...]) -> int:
-    now = ctx.clock()
-    await execute(
-        "update pm.incident set version = version + 1, updated_at = $2 where incident_id = $1",
-        incident["incident_id"],
-        now,
-    )
-    await record(
-        ctx,
-        action="incident.change",
-        object_kind="ticket",
-        object_id=incident["ticket_id"],
-        site_id=incident["site_id"],
-        details={"incident_id": str(incident["incident_id"]), "changed": list(changed)},
-    )
-    await publish(
-        ctx,
-        "PM_INCIDENT_UPDATED",
-        subject=incident["ticket_id"],
-        site_id=incident["site_id"],
-        time=now,
-        data=IncidentUpdated(
-            ticket_id=incident["ticket_id"],
-            description=incident["description"],
-            changed=changed,
-            incident=IncidentFacts(
-                incident_id=str(incident["incident_id"]),
-                **{name: incident[name] for name in IncidentFacts.__struct_fields__ if name != "incident_id"},
-            ),
-        ),
-    )
-    return int(incident["version"]) + 1

@@ -32,10 +32,11 @@ from busbar.sdk import (
     parse_if_match,
     versioned,
 )
-from busbar_pm import assets, incidents, orders, queries
+from busbar_pm import assets, incident_changes, incidents, orders, queries
 from busbar_pm.assets import AssetFields, AssetStatus
 from busbar_pm.events import FaultType, OrderType, Severity
-from busbar_pm.incidents import NewIncident, ReportedIncident, RestorationStep
+from busbar_pm.incident_changes import RestorationStep
+from busbar_pm.incidents import NewIncident, ReportedIncident
 from busbar_pm.orders import NewOrder, PlannedOrder
 from busbar_pm.queries import AssetView, HistoryEntry, IncidentView, OrderView
 
@@ -346,7 +347,7 @@ async def change_incident(
     if_match: IfMatchHeader = None,
 ) -> Response[IncidentView]:
     """Change what is known of an incident, and note which customers have supply again."""
-    await incidents.change(
+    await incident_changes.change(
         ctx,
         incident_id,
         description=data.description,

@@ -21,9 +21,10 @@ from busbar.sdk import (
     resume,
     transaction,
 )
-from busbar_pm import assets, incidents, orders
+from busbar_pm import assets, incident_changes, incidents, orders
 from busbar_pm.events import FaultType, OrderType, Severity
-from busbar_pm.incidents import NewIncident, RestorationStep
+from busbar_pm.incident_changes import RestorationStep
+from busbar_pm.incidents import NewIncident
 from busbar_pm.orders import NewOrder
 from busbar_pm.seed_network import TOWNS, assets_of
 
@@ -194,7 +195,7 @@ async def _restore(ctx: Context, incident_id: UUID, started: datetime, demo: Dem
         customers = left if is_last else min(left, affected * percent // 100)
         when = started + timedelta(minutes=minutes)
         step = RestorationStep(restored_at=when, customers_restored=customers, note="Switched to the next feeder")
-        await incidents.restore(_at(ctx, when), incident_id, [step])
+        await incident_changes.change(_at(ctx, when), incident_id, steps=[step])
         left -= customers
 
 
