@@ -135,7 +135,7 @@ class TestTroubleWithTheDatabase:
             await relay_facts("a")
             await all_finished()
         row = await fetchrow("select state, attempts, charged from core.delivery")
-        assert (row["state"], row["attempts"]) == ("delivered", ATTEMPTS_MAX + 3)
+        assert tuple(row) == ("delivered", ATTEMPTS_MAX + 3, 1), "only the attempt that succeeded counts"
         assert await effects() == ["a"]
         outcomes = await fetch("select outcome, detail from core.delivery_attempt order by id")
         assert [each["outcome"] for each in outcomes] == ["retrying"] * (ATTEMPTS_MAX + 2) + ["delivered"]
@@ -153,6 +153,7 @@ class TestTroubleWithTheDatabase:
             await relay_facts("a")
             await all_finished()
         assert await effects() == ["a"]
+        assert await fetchval("select charged from core.delivery") == 1
         detail = await fetchval("select distinct detail from core.delivery_attempt where outcome = 'retrying'")
         assert detail == "The database is busy."
 
