@@ -1,7 +1,8 @@
 """Everything a plugin may import. What is not here is not promised to stay.
 
 Declaring: `hookimpl`, `PluginInfo`, `SchemaApp`, `EventType`, `Subscription`, `Permission`, `RoleDefault`, `Connector`,
-`Importer`. Routes: Litestar handlers with `opt=needs("<plugin>.<verb>")` and the field types (`Name`, `Text`, …).
+`Importer`. Routes: Litestar handlers with `ctx: RequestContext`, `opt=needs("<plugin>.<verb>")` and the field types
+(`Name`, `Text`, …); lists: a `Where`, then `fetch_page`.
 Changing data: a command takes a `Context`, opens a `transaction()`, writes, calls `record` and `publish`. Opening
 tickets: an `Opening`. Delivering: a `Connector` raises `Retryable`, `Permanent`, `RateLimited` or `AuthExpired`.
 """
