@@ -111,6 +111,11 @@ def dropped_lines() -> int:
     return _Output.sink.dropped_count
 
 
+def flush_logs() -> bool:
+    """Wait until every line of this process is written; False if its reader is too slow for that."""
+    return _Output.sink.flush()
+
+
 _LINE_ENDS: Final = (
     ("\u2028".encode(), b"\\u2028"),
     ("\u2029".encode(), b"\\u2029"),

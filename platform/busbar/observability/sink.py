@@ -3,7 +3,6 @@
 import atexit
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -22,6 +21,7 @@ class LineSink:
         self._lines_max = lines_max
         self._waiting: deque[bytes] = deque()
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._written = threading.Condition()
         self._stop = False
         self._busy = False
@@ -45,6 +45,7 @@ class LineSink:
         """Wait until everything queued is written; False if that took longer than `timeout_s` seconds."""
         if self._thread is None:
             return not self._waiting
+        self._hurry.set()
         with self._written:
             return self._written.wait_for(lambda: not self._waiting and not self._busy, timeout_s)
 
@@ -53,6 +54,7 @@ class LineSink:
         self.flush()
         self._stop = True
         self._wake.set()
+        self._hurry.set()
         if self._thread is not None:
             self._thread.join(timeout=1.0)
         atexit.unregister(self.close)
@@ -68,10 +70,10 @@ class LineSink:
     def _run(self) -> None:
         while not self._stop:
             self._wake.wait()
-            if not self._stop:
-                time.sleep(LINGER_S)
+            self._hurry.wait(LINGER_S)
             self._busy = True
             self._wake.clear()
+            self._hurry.clear()
             self._drain()
             self._busy = False
             with self._written:
