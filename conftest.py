@@ -1,5 +1,7 @@
 """Fixtures for all tests of the workspace: the ones that Busbar ships to plugin authors."""
 
+from collections.abc import Generator
+
 import pytest
 
 from busbar.observability.logs import flush_logs
@@ -9,7 +11,13 @@ from busbar.testing.database import database, postgres, schema_apps
 __all__ = ["app", "database", "postgres", "schema_apps"]
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown() -> None:
-    """Log lines are written a moment later, by a thread; they belong to the output of the test that caused them."""
-    flush_logs()
+@pytest.hookimpl(wrapper=True, trylast=True)
+def _with_its_log_lines() -> Generator[None, object, object]:
+    """Log lines are written a moment later, by a thread; they belong to the output of what caused them."""
+    try:
+        return (yield)
+    finally:
+        flush_logs()
+
+
+pytest_runtest_setup = pytest_runtest_call = pytest_runtest_teardown = _with_its_log_lines
