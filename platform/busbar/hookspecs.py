@@ -12,6 +12,7 @@ from litestar.types import ControllerRouterHandler
 
 from busbar.auth.actor import Context
 from busbar.auth.permissions import Permission, RoleDefault
+from busbar.bus.jobs import Job
 from busbar.connectors.contract import Connector
 from busbar.db.migrations import SchemaApp
 from busbar.events.registry import EventType
@@ -74,6 +75,11 @@ def busbar_event_types() -> Sequence[EventType]:
 @hookspec
 def busbar_subscriptions() -> Sequence[Subscription]:
     """The events it reacts to. A handler runs in the transaction that marks the delivery as done."""
+
+
+@hookspec
+def busbar_jobs() -> Sequence[Job]:
+    """What it does by the clock, such as opening the orders that fall due; each in one process at a time."""
 
 
 @hookspec

@@ -18,10 +18,12 @@ from busbar.auth.permissions import PermissionFault, PermissionRegistry
 from busbar.auth.service import Auth
 from busbar.bus.embedded import EmbeddedTransport
 from busbar.bus.handlers import HandlerLane
+from busbar.bus.jobs import Job, run_job
 from busbar.bus.reconciler import run_reconciler
 from busbar.bus.worker import Lane, Worker
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.egress import BadAllowEntry
+from busbar.connectors.poller import Poller
 from busbar.connectors.secrets import KeyRing, KeyRingBox, load_key_ring
 from busbar.db import DATABASE_TROUBLE, DB, end_tasks, fetchval, open_pools, spawn
 from busbar.db.wakeup import Channel, Listener, signal, wait_for
@@ -42,6 +44,7 @@ from busbar.schema.core import CORE
 from busbar.schema.runner import migrate
 from busbar.settings import BadSettings, Settings
 from busbar.sites.directory import DIRECTORY
+from busbar.tickets.commands import apply_remote_change
 from busbar.tickets.metrics import register_ticket_metrics
 from busbar.web.idempotency import KEPT_DAYS, forget_old
 
@@ -208,7 +211,14 @@ async def _start_work(
     await _keep(stack, lambda: watch_imports(clock), "import-watch")
     await _keep(stack, worker.run, "worker")
     await _keep(stack, lambda: _forget_old_answers(clock), "idempotency")
+    await _keep(stack, Poller(endpoints, apply_remote_change).run, "poller")
+    for job in [job for plugin in catalog.working for job in plugin.jobs]:
+        await _keep(stack, _running(job, catalog, clock), job.name)
     stack.push_async_callback(worker.stop, within_s=settings.stop_s)
+
+
+def _running(job: Job, catalog: Catalog, clock: Clock) -> Callable[[], Coroutine[Any, Any, None]]:
+    return lambda: run_job(job, clock=clock, quarantined=catalog.quarantined)
 
 
 async def _keep(stack: AsyncExitStack, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:

@@ -1,8 +1,8 @@
 """Everything a plugin may import. What is not here is not promised to stay.
 
 Declaring: `hookimpl`, `PluginInfo`, `SchemaApp`, `EventType`, `Subscription`, `Permission`, `RoleDefault`, `Connector`,
-`Importer`. Routes: Litestar handlers with `ctx: RequestContext`, `opt=needs("<plugin>.<verb>")` and the field types
-(`Name`, `Text`, …); lists: a `Where`, then `fetch_page`.
+`Importer`, `Job`. Routes: Litestar handlers with `ctx: RequestContext`, `opt=needs("<plugin>.<verb>")` and the field
+types (`Name`, `Text`, …); lists: a `Where`, then `fetch_page`.
 Changing data: a command takes a `Context`, opens a `transaction()`, writes, calls `record` and `publish`. Opening
 tickets: an `Opening`. Delivering: a `Connector` raises `Retryable`, `Permanent`, `RateLimited` or `AuthExpired`.
 """
@@ -10,7 +10,9 @@ tickets: an `Opening`. Delivering: a `Connector` raises `Retryable`, `Permanent`
 from busbar.audit import record, record_many
 from busbar.auth.actor import Actor, Context, system_actor
 from busbar.auth.guards import RequestContext
+from busbar.auth.people import require_people
 from busbar.auth.permissions import Permission, RoleDefault
+from busbar.bus.jobs import Job
 from busbar.connectors.contract import (
     Attempt,
     AuthExpired,
@@ -21,6 +23,7 @@ from busbar.connectors.contract import (
     Endpoint,
     InboundMessage,
     Permanent,
+    Polled,
     RateLimited,
     Receipt,
     RemoteChange,
@@ -33,6 +36,7 @@ from busbar.connectors.http import failure_of
 from busbar.connectors.secrets import Secret
 from busbar.db import DB, execute, fetch, fetchrow, fetchval, in_transaction, on_commit, spawn, transaction
 from busbar.db.engine import copy_rows
+from busbar.db.group_write import GroupWriter
 from busbar.db.migrations import SchemaApp
 from busbar.errors import (
     BusbarError,
@@ -61,9 +65,10 @@ from busbar.kit.clock import Clock, utc_now
 from busbar.kit.ids import uuid7
 from busbar.sites.directory import DIRECTORY as SITES
 from busbar.sites.scope import module_scope
-from busbar.tickets.commands import advance_to, assign, cancel, change_status, hold, reopen, resume, set_priority
+from busbar.tickets.commands import advance_to, assign, cancel, change_status, hold, note, reopen, resume, set_priority
 from busbar.tickets.events import TicketCreated, TicketUpdated
 from busbar.tickets.opening import ACCEPTED_SITE, NewTicket, OpenedTicket, Opening
+from busbar.tickets.references import TicketReference, ticket_reference
 from busbar.web.access import AUTHENTICATED, needs
 from busbar.web.conditional import ANY_VERSION, IfMatch, IfMatchHeader, parse_if_match, versioned
 from busbar.web.conditions import Where
@@ -83,9 +88,14 @@ from busbar.web.text import (
     Longitude,
     LongText,
     Moment,
+    Money,
     Name,
+    PositiveMoney,
     PositiveNumber,
+    PositiveQuantity,
+    Quantity,
     ShortText,
+    SignedQuantity,
     Slug,
     Text,
     WholeNumber,
@@ -95,16 +105,18 @@ __all__ = [
     "ACCEPTED_SITE", "ALL_OR_NOTHING", "ANY_VERSION", "AUTHENTICATED", "DB", "PARTIAL", "SITES", "Actor", "Attempt",
     "AuthExpired", "BusbarError", "CellError", "Clock", "Conflict", "ConnectionReport", "Connector", "Context",
     "CursorParameter", "DeliveryClass", "DeliveryError", "DemoData", "EgressRefused", "Endpoint", "EventType",
-    "FieldError", "Forbidden", "Identifier", "IfMatch", "IfMatchHeader", "ImportReport", "ImportRun", "Importer",
-    "InboundMessage", "InvalidPayload", "Latitude", "LimitParameter", "LongText", "Longitude", "Mapping", "Moment",
-    "Name", "NewTicket", "NotFound", "OpenedTicket", "Opening", "Page", "Permanent", "Permission", "PluginInfo",
-    "PositiveNumber", "PreconditionRequired", "RateLimited", "Receipt", "RemoteChange", "ReportBuilder",
-    "RequestContext", "Retryable", "RoleDefault", "RowConverter", "RuleViolated", "RunningSimulator", "SchemaApp",
-    "SearchParameter", "Secret", "SecretBag", "ShortText", "Slug", "SortColumn", "SortParameter", "StaleVersion",
-    "StoredEvent", "Subscription", "Text", "TicketCreated", "TicketUpdated", "Unavailable", "UnreadableFile", "Where",
+    "FieldError", "Forbidden", "GroupWriter", "Identifier", "IfMatch", "IfMatchHeader", "ImportReport", "ImportRun",
+    "Importer", "InboundMessage", "InvalidPayload", "Job", "Latitude", "LimitParameter", "LongText", "Longitude",
+    "Mapping", "Moment", "Money", "Name", "NewTicket", "NotFound", "OpenedTicket", "Opening", "Page", "Permanent",
+    "Permission", "PluginInfo", "Polled", "PositiveMoney", "PositiveNumber", "PositiveQuantity", "PreconditionRequired",
+    "Quantity", "RateLimited", "Receipt", "RemoteChange", "ReportBuilder", "RequestContext", "Retryable", "RoleDefault",
+    "RowConverter", "RuleViolated", "RunningSimulator", "SchemaApp", "SearchParameter", "Secret", "SecretBag",
+    "ShortText", "SignedQuantity", "Slug", "SortColumn", "SortParameter", "StaleVersion", "StoredEvent", "Subscription",
+    "Text", "TicketCreated", "TicketReference", "TicketUpdated", "Unavailable", "UnreadableFile", "Where",
     "WholeNumber", "WorkbookLimits", "advance_to", "assign", "cancel", "change_status", "convert_rows", "copy_rows",
     "execute", "failure_of", "fetch", "fetch_page", "fetchrow", "fetchval", "format_of", "hold", "hookimpl",
-    "in_transaction", "iterate_in_thread", "module_scope", "needs", "on_commit", "open_source", "page_request",
-    "parse_if_match", "publish", "read_workbook", "record", "record_many", "reopen", "resume", "set_priority", "spawn",
-    "suggest_mapping", "system_actor", "transaction", "utc_now", "uuid7", "versioned",
+    "in_transaction", "iterate_in_thread", "module_scope", "needs", "note", "on_commit", "open_source", "page_request",
+    "parse_if_match", "publish", "read_workbook", "record", "record_many", "reopen", "require_people", "resume",
+    "set_priority", "spawn", "suggest_mapping", "system_actor", "ticket_reference", "transaction", "utc_now", "uuid7",
+    "versioned",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ SUBJECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Who acts", ("busbar.auth.actor",)),
     ("Reading and writing", ("busbar.db", "busbar.audit")),
     ("Events", ("busbar.events",)),
+    ("Jobs", ("busbar.bus.jobs",)),
     ("Tickets", ("busbar.tickets",)),
     ("Sites", ("busbar.sites",)),
     ("Routes", ("busbar.web", "busbar.auth.guards")),

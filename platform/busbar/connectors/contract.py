@@ -127,6 +127,15 @@ class RemoteChange(msgspec.Struct, frozen=True, kw_only=True):
     """What Busbar wrote into the record at its own last change: lets the echo of it be dropped."""
 
 
+class Polled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a poll has found."""
+
+    changes: tuple[RemoteChange, ...]
+    """In the order in which they were made; each needs its `marker`, by which it is taken once."""
+    cursor: str
+    """Where the next poll goes on; opaque to Busbar."""
+
+
 class ConnectionReport(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of "test connection"."""
 
@@ -210,6 +219,7 @@ class RunningSimulator(Protocol):
 Deliver = Callable[[Endpoint, Attempt], Awaitable[Receipt]]
 TestConnection = Callable[[Endpoint], Awaitable[ConnectionReport]]
 Receive = Callable[[Endpoint, InboundMessage], Awaitable[tuple[RemoteChange, ...]]]
+Poll = Callable[[Endpoint, str | None], Awaitable[Polled]]
 StartSimulator = Callable[[str, int, Path], Awaitable[RunningSimulator]]
 
 
@@ -231,6 +241,9 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     """Reach the remote with these credentials and change nothing; reports failure, does not raise it."""
     receive: Receive | None = None
     """Read a verified webhook; an empty tuple means there is nothing in it for Busbar."""
+    poll: Poll | None = None
+    """Ask the remote what changed since the cursor of the last poll (None at first), for systems that send no webhooks.
+    Called every `poll_s` seconds, a setting of the endpoint that such a connector has; 0 means never."""
     simulator: StartSimulator | None = None
     """Start a simulator of the remote on a host and port (0: any free one), with its effects in a file that it
     restores itself from."""
@@ -250,11 +263,13 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
         if len(set(self.secrets)) != len(self.secrets):
             raise ValueError(f"Connector {self.kind}: a secret name stands twice.")
         fields = {field.name for field in msgspec.structs.fields(self.settings)}
+        if self.poll is not None and "poll_s" not in fields:
+            raise ValueError(f"Connector {self.kind}: one that polls needs the setting poll_s, seconds between polls.")
         if both := fields.intersection(self.secrets):
             raise ValueError(
                 f"Connector {self.kind}: {', '.join(sorted(both))} is a setting and a secret; keep the secret."
             )
-        for role in ("deliver", "test_connection", "receive", "simulator"):
+        for role in ("deliver", "test_connection", "receive", "poll", "simulator"):
             function = getattr(self, role)
             if function is not None and not _is_async(function):
                 raise TypeError(f"Connector {self.kind}: {role} must be an async function.")

@@ -55,6 +55,10 @@ class EndpointDesk:
         self._refreshing = asyncio.Lock()
         register_collector("connectors", breaker_readings, families=(BREAKER_STATE,))
 
+    def ids(self) -> list[str]:
+        """The ids of all endpoints."""
+        return sorted(self._endpoints)
+
     def lane(self, endpoint_id: str) -> Lane:
         """Where the deliveries to an endpoint are worked on; that of an unknown endpoint takes nothing."""
         return self._lane(endpoint_id)

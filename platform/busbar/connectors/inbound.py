@@ -106,7 +106,7 @@ async def take_webhook(
         return Taken(outcome=known)
     lower = {name.lower(): value for name, value in headers}
     changes = await _read(endpoint, connector, InboundMessage(headers=lower, body=body))
-    return await _take(_context(ctx, endpoint), apply_change, endpoint_id, message.message_id, changes)
+    return await take_changes(acting_as(ctx, endpoint), apply_change, endpoint_id, message.message_id, changes)
 
 
 async def _verified(
@@ -152,23 +152,25 @@ async def _read(endpoint: OpenEndpoint, connector: Connector, message: InboundMe
         raise Unavailable(detail, retry_after_s=30) from None
     if len(read) > CHANGES_MAX:
         raise UnreadableMessage(f"The message holds {len(read)} changes; at most {CHANGES_MAX} are taken.")
-    return tuple(_fitted(change) for change in read)
+    return tuple(fitted(change) for change in read)
 
 
-def _fitted(change: RemoteChange) -> RemoteChange:
-    def fitted(text: str | None, characters_max: int = NAME_CHARACTERS_MAX) -> str | None:
+def fitted(change: RemoteChange) -> RemoteChange:
+    """The change with its texts cut to what is stored, and without what the database refuses."""
+
+    def cut(text: str | None, characters_max: int = NAME_CHARACTERS_MAX) -> str | None:
         return None if text is None else fit(text, characters_max=characters_max)
 
     return RemoteChange(
         remote_id=fit(change.remote_id, characters_max=NAME_CHARACTERS_MAX),
-        ticket_id=fitted(change.ticket_id),
-        status=fitted(change.status),
-        comment=fitted(change.comment, COMMENT_CHARACTERS_MAX),
-        marker=fitted(change.marker),
+        ticket_id=cut(change.ticket_id),
+        status=cut(change.status),
+        comment=cut(change.comment, COMMENT_CHARACTERS_MAX),
+        marker=cut(change.marker),
     )
 
 
-def _context(ctx: Context, endpoint: OpenEndpoint) -> Context:
+def acting_as(ctx: Context, endpoint: OpenEndpoint) -> Context:
     """The remote acts as itself, at the endpoint's sites only, and is not told again of what it said."""
     actor = Actor(
         user_id=f"endpoint:{endpoint.endpoint_id}",
@@ -180,7 +182,7 @@ def _context(ctx: Context, endpoint: OpenEndpoint) -> Context:
     return msgspec.structs.replace(ctx, actor=actor, origin=endpoint.endpoint_id)
 
 
-async def _take(
+async def take_changes(
     ctx: Context, apply_change: ApplyChange, endpoint_id: str, message_id: str, changes: tuple[RemoteChange, ...]
 ) -> Taken:
     """One transaction for the message's id and all of its effects: a repeat finds both, or neither (LESSONS D9)."""

@@ -61,6 +61,11 @@ class OpenEndpoint:
             self.fault = f"There is no file {self._ca_file}, which the setting ca_file names."
 
     @property
+    def poll_s(self) -> float:
+        """The setting `poll_s`, where the connector has it: seconds between two polls, 0 for none."""
+        return float(getattr(self._settings, "poll_s", 0))
+
+    @property
     def _ca_file(self) -> Path | None:
         """The setting `ca_file`, where the connector has it: a certification authority to trust beside the system's."""
         name = getattr(self._settings, "ca_file", None)

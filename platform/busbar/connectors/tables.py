@@ -39,6 +39,14 @@ class RemoteReference(Table, tablename="remote_reference", schema="core", db=DB)
     remote_reference_unique = Unique([endpoint_id, subject])
 
 
+class PollCursor(Table, tablename="poll_cursor", schema="core", db=DB):
+    """How far a polled endpoint has been read."""
+
+    endpoint_id = Text(primary_key=True, default=None, null=False)
+    cursor = Text(default=None, null=False)
+    polled_at = Timestamptz(default=None, null=False)
+
+
 class InboundMessageRow(Table, tablename="inbound_message", schema="core", db=DB):
     """A webhook that was taken; its id keeps a repeated one from working twice."""
 

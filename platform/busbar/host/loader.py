@@ -18,6 +18,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from busbar import hookspecs
 from busbar.auth.permissions import CORE_PERMISSIONS, Permission, RoleDefault
+from busbar.bus.jobs import Job
 from busbar.connectors.contract import Connector
 from busbar.db.migrations import SchemaApp
 from busbar.errors import BusbarError
@@ -75,6 +76,7 @@ class Plugin:
     roles: Sequence[RoleDefault] = ()
     event_types: Sequence[EventType] = ()
     subscriptions: Sequence[Subscription] = ()
+    jobs: Sequence[Job] = ()
     connectors: Sequence[Connector] = ()
     importers: Sequence[Importer] = ()
     demo_data: DemoData | None = None
@@ -168,6 +170,7 @@ def _read_declarations(manager: pluggy.PluginManager, plugin: Plugin, module: Mo
     plugin.roles = tuple(ask("busbar_roles") or ())
     plugin.event_types = tuple(ask("busbar_event_types") or ())
     plugin.subscriptions = tuple(ask("busbar_subscriptions") or ())
+    plugin.jobs = tuple(ask("busbar_jobs") or ())
     plugin.connectors = tuple(ask("busbar_connectors") or ())
     plugin.importers = tuple(ask("busbar_importers") or ())
     plugin.demo_data = ask("busbar_demo_data")
@@ -203,13 +206,14 @@ def _check_declarations(plugin: Plugin) -> None:
     for event_type in plugin.event_types:
         if event_type.module != name:
             raise PluginRefused(f"The event {event_type.name} must belong to the plugin {name} that declares it.")
-    for kind, items in (("subscription", plugin.subscriptions), ("importer", plugin.importers)):
+    for kind, items in (("subscription", plugin.subscriptions), ("job", plugin.jobs), ("importer", plugin.importers)):
         for item in items:
             if not item.name.startswith(f"{name}."):
                 raise PluginRefused(f"The {kind} {item.name} of the plugin {name} must start with {name}.")
-    for subscription in plugin.subscriptions:
-        if subscription.module != name:
-            raise PluginRefused(f"The subscription {subscription.name} must name {name} as its module.")
+    for kind, items in (("subscription", plugin.subscriptions), ("job", plugin.jobs)):
+        for item in items:
+            if item.module != name:
+                raise PluginRefused(f"The {kind} {item.name} must name {name} as its module.")
     for importer in plugin.importers:
         _check_permission(plugin, f"The importer {importer.name}", importer.permission)
     _check_routes(plugin)

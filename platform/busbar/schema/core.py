@@ -2,7 +2,8 @@
 
 from busbar.audit.tables import AuditEntry, AuditSeal
 from busbar.auth.tables import LoginFailure, RefreshToken, Role, SigningKey, User
-from busbar.connectors.tables import EndpointRow, InboundMessageRow, RemoteReference
+from busbar.bus.tables import JobRow
+from busbar.connectors.tables import EndpointRow, InboundMessageRow, PollCursor, RemoteReference
 from busbar.db.migrations import SchemaApp
 from busbar.events.tables import Delivery, DeliveryAttempt, Event, SubscriptionRow
 from busbar.imports.tables import ImportJob
@@ -23,7 +24,9 @@ CORE = SchemaApp(
         IdempotencyRecord,
         ImportJob,
         InboundMessageRow,
+        JobRow,
         LoginFailure,
+        PollCursor,
         RefreshToken,
         RemoteReference,
         Role,

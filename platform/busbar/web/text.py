@@ -21,6 +21,8 @@ IDENTIFIER: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*" + _END
 ENTITY_TAGS: Final = r'^(\*|(W/)?"[!#-~]*"( ?, ?(W/)?"[!#-~]*")*)' + _END
 _MONEY: Final = r"^[0-9]{1,13}(\.[0-9]{1,2})?" + _END
 _POSITIVE_MONEY: Final = r"^(?![0.]*$)[0-9]{1,13}(\.[0-9]{1,2})?" + _END
+_QUANTITY: Final = r"^[0-9]{1,12}(\.[0-9]{1,3})?" + _END
+_POSITIVE_QUANTITY: Final = r"^(?![0.]*$)[0-9]{1,12}(\.[0-9]{1,3})?" + _END
 _SIGNED_QUANTITY: Final = r"^-?[0-9]{1,12}(\.[0-9]{1,3})?" + _END
 
 PATTERN_MESSAGES: Final[dict[str, str]] = {
@@ -32,6 +34,8 @@ PATTERN_MESSAGES: Final[dict[str, str]] = {
     ENTITY_TAGS: 'Must be * or entity tags in quotes, for example "v3"',
     _MONEY: "Must be an amount of at least 0 with at most 13 digits and 2 decimals, such as 1250.50",
     _POSITIVE_MONEY: "Must be an amount above 0 with at most 13 digits and 2 decimals, such as 1250.50",
+    _QUANTITY: "Must be a quantity of at least 0 with at most 12 digits and 3 decimals, such as 12.5",
+    _POSITIVE_QUANTITY: "Must be a quantity above 0 with at most 12 digits and 3 decimals, such as 12.5",
     _SIGNED_QUANTITY: "Must be a quantity with at most 12 digits and 3 decimals, such as -12.5",
 }
 """What a caller is told instead of the pattern."""
@@ -94,6 +98,10 @@ Money = Annotated[Decimal, _decimal(_MONEY, minimum=0, maximum=9_999_999_999_999
 """An amount of at least 0, two decimals, as text or number."""
 PositiveMoney = Annotated[Decimal, _decimal(_POSITIVE_MONEY, minimum=1, maximum=9_999_999_999_999, example="1250.50")]
 """An amount above 0, two decimals, as text or number."""
+Quantity = Annotated[Decimal, _decimal(_QUANTITY, minimum=0, maximum=999_999_999_999, example="12.5")]
+"""A quantity of at least 0, three decimals, as text or number."""
+PositiveQuantity = Annotated[Decimal, _decimal(_POSITIVE_QUANTITY, minimum=1, maximum=999_999_999_999, example="12.5")]
+"""A quantity above 0, three decimals, as text or number."""
 SignedQuantity = Annotated[
     Decimal, _decimal(_SIGNED_QUANTITY, minimum=-999_999_999_999, maximum=999_999_999_999, example="-12.5")
 ]

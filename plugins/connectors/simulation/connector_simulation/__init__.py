@@ -1,0 +1,1 @@
+"""What the simulators of remote systems share; it knows nothing of Busbar."""

@@ -1,0 +1,12 @@
+"""Materials management, as the core sees it: what it declares."""
+
+from importlib.metadata import version
+
+from busbar.sdk import PluginInfo, hookimpl
+
+
+@hookimpl
+def busbar_plugin() -> PluginInfo:
+    return PluginInfo(
+        name="mm", title="Materials management", version=version("busbar-mm"), core=">=0.1,<0.2", module=True
+    )
