@@ -44,7 +44,7 @@ _DONE = "update core.job set next_run_at = $2, last_run_at = $3, last_error = $4
 
 async def run_job(job: Job, *, clock: Clock, quarantined: Callable[[str], bool]) -> None:
     """Look whether the job is due and run it, until cancelled."""
-    await execute(_ANNOUNCE, job.name, clock())
+    await announce(job, clock)
     while True:
         if not quarantined(job.module):
             try:
@@ -52,6 +52,11 @@ async def run_job(job: Job, *, clock: Clock, quarantined: Callable[[str], bool])
             except DATABASE_TROUBLE as error:
                 log.warning("job_not_looked_at", job=job.name, error=str(error) or repr(error))
         await asyncio.sleep(min(job.every_s, LOOK_S_MAX))
+
+
+async def announce(job: Job, clock: Clock) -> None:
+    """Make the job known; it is due at once the first time."""
+    await execute(_ANNOUNCE, job.name, clock())
 
 
 async def run_if_due(job: Job, *, clock: Clock) -> bool:

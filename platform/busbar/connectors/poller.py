@@ -2,20 +2,19 @@
 
 import asyncio
 import traceback
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 import structlog
 
 from busbar.auth.actor import Context
-from busbar.bus.jobs import Job, run_if_due
+from busbar.bus.jobs import Job, announce, run_if_due
 from busbar.connectors.contract import Connector, Polled
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.http import failure_of
 from busbar.connectors.inbound import CHANGES_MAX, ApplyChange, acting_as, fitted, take_changes
 from busbar.connectors.open_endpoint import OpenEndpoint
-from busbar.db import DATABASE_TROUBLE, execute, fetchval, transaction
+from busbar.db import DATABASE_TROUBLE, end_tasks, execute, fetchval, spawn, transaction
 
 log = structlog.get_logger()
 
@@ -28,7 +27,6 @@ _KEEP = """
 insert into core.poll_cursor (endpoint_id, cursor, polled_at) values ($1, $2, $3)
 on conflict (endpoint_id) do update set cursor = excluded.cursor, polled_at = excluded.polled_at
 """
-_ANNOUNCE = "insert into core.job (name, next_run_at) values ($1, $2) on conflict (name) do nothing"
 
 
 class PollFailed(Exception):
@@ -36,45 +34,46 @@ class PollFailed(Exception):
 
 
 class Poller:
-    """Polls each active endpoint that asks for it, in one process at a time."""
+    """Polls each active endpoint that asks for it, in one process at a time; a slow remote delays no other."""
 
     def __init__(self, desk: EndpointDesk, apply_change: ApplyChange) -> None:
         self._desk = desk
         self._apply_change = apply_change
+        self._polls: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Look every second which endpoint is due, until cancelled."""
-        while True:
-            for endpoint_id, connector in self._polled().items():
-                try:
-                    await self._poll_if_due(endpoint_id, connector)
-                except DATABASE_TROUBLE as error:
-                    log.warning("poll_not_recorded", endpoint=endpoint_id, error=str(error) or repr(error))
-            await asyncio.sleep(LOOK_S)
+        try:
+            while True:
+                self.look()
+                await asyncio.sleep(LOOK_S)
+        finally:
+            await end_tasks(*self._polls.values())
 
-    def _polled(self) -> Mapping[str, Connector]:
-        found = {}
+    def look(self) -> None:
+        """Start looking after every endpoint that polls and is not being looked after."""
+        self._polls = {endpoint_id: task for endpoint_id, task in self._polls.items() if not task.done()}
         for endpoint_id in self._desk.ids():
             endpoint = self._desk.at_work(endpoint_id)
             if endpoint is None or endpoint.connector is None or endpoint.connector.poll is None:
                 continue
-            if endpoint.poll_s > 0:
-                found[endpoint_id] = endpoint.connector
-        return found
+            if endpoint.poll_s > 0 and endpoint_id not in self._polls:
+                work = self._poll_if_due(endpoint, endpoint.connector)
+                self._polls[endpoint_id] = spawn(work, name=f"poll-{endpoint_id}", pool="background")
 
-    async def _poll_if_due(self, endpoint_id: str, connector: Connector) -> None:
-        endpoint = self._desk.at_work(endpoint_id)
-        if endpoint is None:
-            return
-        name = f"poll:{endpoint_id}"
-        await execute(_ANNOUNCE, name, self._desk.clock())
+    async def _poll_if_due(self, endpoint: OpenEndpoint, connector: Connector) -> None:
+        name = f"poll:{endpoint.endpoint_id}"
         job = Job(
             name=name,
             module=connector.kind,
             every_s=endpoint.poll_s,
             run=lambda ctx: self.poll(ctx, endpoint, connector),
         )
-        await run_if_due(job, clock=self._desk.clock)
+        try:
+            await announce(job, self._desk.clock)
+            await run_if_due(job, clock=self._desk.clock)
+        except DATABASE_TROUBLE as error:
+            log.warning("poll_not_recorded", endpoint=endpoint.endpoint_id, error=str(error) or repr(error))
 
     async def poll(self, ctx: Context, endpoint: OpenEndpoint, connector: Connector) -> None:
         """Ask once, and apply what came; the cursor moves with the changes, in one transaction for each.
