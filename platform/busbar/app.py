@@ -105,6 +105,7 @@ def _state(platform: Platform) -> dict[str, Any]:
     return {
         "platform": platform,
         "catalog": platform.catalog,
+        "importers": platform.importers,
         "modules": platform.catalog.modules,
         "endpoints": platform.endpoints,
         "matcher": platform.routes,

@@ -36,6 +36,8 @@ from busbar.events.subscriptions import HandlerMatcher
 from busbar.host.catalog import Catalog
 from busbar.host.loader import Plugin, PluginRefused
 from busbar.imports.commands import watch_imports
+from busbar.imports.contract import Importer
+from busbar.imports.users import user_importer
 from busbar.kit.clock import Clock, utc_now
 from busbar.observability.health import Health, Lifecycle
 from busbar.observability.loop_lag import LoopLag
@@ -64,6 +66,8 @@ class Platform:
     settings: Settings
     dsn: str
     catalog: Catalog
+    importers: Mapping[str, Importer]
+    """By name: those of the working plugins, and the core's."""
     auth: Auth
     endpoints: EndpointDesk
     routes: RouteMatcher
@@ -130,6 +134,7 @@ async def run_platform(
             settings=settings,
             dsn=dsn,
             catalog=catalog,
+            importers=_importers(catalog, auth),
             auth=auth,
             endpoints=endpoints,
             routes=routes,
@@ -139,6 +144,11 @@ async def run_platform(
             first_password=first_password,
         )
         health.lifecycle.stop()
+
+
+def _importers(catalog: Catalog, auth: Auth) -> Mapping[str, Importer]:
+    plugins = [importer for plugin in catalog.working for importer in plugin.importers]
+    return {importer.name: importer for importer in (user_importer(auth), *plugins)}
 
 
 def _open_desk(settings: Settings, catalog: Catalog, key_ring: KeyRing, clock: Clock) -> EndpointDesk:

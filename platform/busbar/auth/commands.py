@@ -30,7 +30,7 @@ administrators; "bususr" in ASCII."""
 _INSERT_USER: Final = """
 insert into core.user_account (user_id, username, display_name, email, password_hash, roles, sites, active,
     sessions_valid_from, version, created_at)
-values ($1, $2, $3, $4, $5, $6, $7, true, $8, 1, $8)
+values ($1, $2, $3, $4, $5, $6, $7, $9, $8, 1, $8)
 """
 _UPDATE_USER: Final = """
 update core.user_account set display_name = $2, email = $3, roles = $4, sites = $5, active = $6, version = version + 1
@@ -71,15 +71,44 @@ async def create_user(
         InvalidPayload: the password is too easy, or a role or site does not exist.
         Forbidden: a role or site is more than the actor has.
     """
-    name = username.lower()
-    check_policy(password, username=name)
+    check_policy(password, username=username.lower())
     password_hash = await auth.passwords.hash(password)
+    return await add_user(
+        ctx,
+        username=username,
+        display_name=display_name,
+        password_hash=password_hash,
+        email=email,
+        roles=roles,
+        sites=sites,
+    )
+
+
+async def add_user(
+    ctx: Context,
+    *,
+    username: str,
+    display_name: str,
+    password_hash: str,
+    email: str | None = None,
+    roles: Sequence[str] = (),
+    sites: Sequence[str] = (),
+    active: bool = True,
+) -> UUID:
+    """Make a user by the Argon2id hash of a password; otherwise as `create_user`.
+
+    Raises:
+        Conflict: the name is taken.
+        InvalidPayload: a role or site does not exist.
+        Forbidden: a role or site is more than the actor has.
+    """
+    name = username.lower()
     user_id, now = uuid7(), ctx.clock()
     async with transaction():
         chosen_roles, chosen_sites = await _checked(ctx, roles=roles, sites=sites)
         try:
             await execute(
-                _INSERT_USER, user_id, name, display_name, email, password_hash, chosen_roles, chosen_sites, now
+                _INSERT_USER, user_id, name, display_name, email, password_hash, chosen_roles, chosen_sites, now, active
             )
         except asyncpg.UniqueViolationError:
             raise Conflict(f"There is a user {name} already.") from None

@@ -127,10 +127,9 @@ def run_importer(
 
 
 def _importer(running: Platform, name: str) -> Importer:
-    known = {importer.name: importer for plugin in running.catalog.working for importer in plugin.importers}
-    if name not in known:
-        raise NotFound(f"There is no importer {name}; there are {', '.join(sorted(known))}.")
-    return known[name]
+    if name not in running.importers:
+        raise NotFound(f"There is no importer {name}; there are {', '.join(sorted(running.importers))}.")
+    return running.importers[name]
 
 
 def _only_site() -> str:

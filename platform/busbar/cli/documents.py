@@ -11,6 +11,7 @@ from busbar.cli.session import plugins, run
 from busbar.events.asyncapi import asyncapi_document
 from busbar.events.registry import REGISTRY
 from busbar.host.catalog import Catalog
+from busbar.imports import users
 from busbar.runtime import Platform
 
 
@@ -43,6 +44,7 @@ def list_plugins() -> None:
 def list_importers() -> None:
     """Show the importers."""
     table = Table("importer", "what it loads", "needs")
+    table.add_row(users.NAME, users.TITLE, users.PERMISSION)
     for plugin in plugins():
         for importer in plugin.importers:
             table.add_row(importer.name, importer.title, importer.permission)

@@ -15,14 +15,17 @@ import structlog
 from busbar.audit import record
 from busbar.auth.actor import Context
 from busbar.db import DATABASE_TROUBLE, end_tasks, execute, fetch, fetchval, on_commit, spawn, transaction
-from busbar.errors import BusbarError, FieldError, InvalidPayload, Unavailable
+from busbar.errors import BusbarError, FieldError, InvalidPayload, NotFound, Unavailable
 from busbar.imports.contract import ALL_OR_NOTHING, PARTIAL, Importer, ImportRun
 from busbar.imports.report import ImportReport
 from busbar.kit.clock import Clock
+from busbar.sites.directory import DIRECTORY
 from busbar.sites.scope import module_scope
 
 log = structlog.get_logger()
 
+CORE: Final = "core"
+"""The first word of importers that belong to no module: they run at any site."""
 RUNNING_MAX: Final = 4
 """So many imports run at once, over all processes; each holds a connection of the background pool."""
 PROGRESS_S: Final = 0.5
@@ -119,7 +122,12 @@ async def watch_imports(clock: Clock) -> None:
 async def _open(importer: Importer, run: ImportRun, file_name: str) -> None:
     ctx = run.ctx
     ctx.require(importer.permission)
-    module_scope(ctx, importer.name.partition(".")[0], run.site_id)
+    module = importer.name.partition(".")[0]
+    if module == CORE:
+        if not (DIRECTORY.exists(run.site_id) and ctx.actor.sees_site(run.site_id)):
+            raise NotFound(f"There is no site {run.site_id}.")
+    else:
+        module_scope(ctx, module, run.site_id)
     if run.mode not in (ALL_OR_NOTHING, PARTIAL):
         error = FieldError(field="mode", message=f"is {ALL_OR_NOTHING} or {PARTIAL}")
         raise InvalidPayload("The mode is not known.", errors=[error])

@@ -1,6 +1,7 @@
 """The HTTP side of imports: send a file, follow the job, read what was rejected."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -142,8 +143,9 @@ async def get_import_errors(ctx: RequestContext, import_id: FromPath[UUID]) -> R
     return Response(text, headers={"Content-Disposition": disposition}, media_type="text/csv; charset=utf-8")
 
 
-def _importers(state: State) -> dict[str, Importer]:
-    return {importer.name: importer for plugin in state.catalog.working for importer in plugin.importers}
+def _importers(state: State) -> Mapping[str, Importer]:
+    importers: Mapping[str, Importer] = state.importers
+    return importers
 
 
 def _fields(target: type[msgspec.Struct]) -> dict[str, Any]:
