@@ -10,7 +10,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from busbar_itsm.simulator.messages import ApiResponse, answer, unauthorized
+from busbar_itsm.simulator.messages import unauthorized
+from connector_simulation import ApiResponse, answer
 
 TOKENS_MAX = 10_000
 

@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 from multidict import CIMultiDict
 
-from busbar_itsm.simulator.messages import ApiError, ApiRequest, ApiResponse, answer
+from busbar_itsm.simulator.messages import ApiError
+from connector_simulation import ApiRequest, ApiResponse, answer
 
 REQUESTS_MAX = 1000
 PATHS = ("/api/now/batch", "/api/now/v1/batch")

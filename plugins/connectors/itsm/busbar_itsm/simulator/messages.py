@@ -1,51 +1,16 @@
-"""Requests and answers as the API's handlers see them, and the error bodies of the real API."""
+"""The error documents of the real Table API."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import msgspec
-
-JSON_TYPE = "application/json;charset=UTF-8"
+from connector_simulation import Refusal, answer
 
 
-class ApiRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request: a whole HTTP request, or one part of a batch."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    """Names are compared without regard to letter case."""
-    body: bytes
-    base_url: str
-    """Scheme and host that the caller used; links in the answer start with it."""
-    user: str
-
-
-class ApiResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer."""
-
-    status: int
-    body: bytes = b""
-    headers: dict[str, str] = {}
-
-
-class ApiError(Exception):
+class ApiError(Refusal):
     """An answer that is an error document of the Table API."""
 
     def __init__(
         self, status: int, message: str, detail: str | None = None, *, headers: dict[str, str] | None = None
     ) -> None:
-        super().__init__(message)
         document = {"error": {"message": message, "detail": detail}, "status": "failure"}
-        self.response = answer(status, document, headers=headers)
-
-
-def answer(status: int, document: Any, *, headers: dict[str, str] | None = None) -> ApiResponse:
-    """A JSON answer."""
-    return ApiResponse(
-        status=status, body=msgspec.json.encode(document), headers={"Content-Type": JSON_TYPE, **(headers or {})}
-    )
+        super().__init__(message, answer(status, document, headers=headers))
 
 
 def unauthorized() -> ApiError:

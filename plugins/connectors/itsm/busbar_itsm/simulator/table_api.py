@@ -12,11 +12,12 @@ from urllib.parse import urlencode
 import msgspec
 
 from busbar_itsm.simulator import query as queries
-from busbar_itsm.simulator.effects import Effect, EffectLog
+from busbar_itsm.simulator.effects import Effect
 from busbar_itsm.simulator.incidents import RuleBroken
-from busbar_itsm.simulator.messages import ApiError, ApiRequest, ApiResponse, answer, not_found
+from busbar_itsm.simulator.messages import ApiError, not_found
 from busbar_itsm.simulator.records import Records, Row, Rows, UnknownTable, Written
 from busbar_itsm.simulator.rendering import Look, render
+from connector_simulation import ApiRequest, ApiResponse, EffectLog, answer
 
 LIMIT_DEFAULT = 10_000
 VERSIONS = ("v1", "v2")
@@ -29,7 +30,7 @@ _JSON_TYPES = ("application/json", "text/json")
 class TableApi:
     """The Table API over the records; every write goes to the effect log and to `on_write`."""
 
-    def __init__(self, *, effects: EffectLog, clock: Callable[[], datetime]) -> None:
+    def __init__(self, *, effects: EffectLog[Effect], clock: Callable[[], datetime]) -> None:
         self.records = Records()
         self.effects = effects
         self.invalid_query_returns_no_rows = False
@@ -72,7 +73,7 @@ class TableApi:
             raise ValueError(f"{method} needs a sys_id")
         row = written.row
         effect = Effect(
-            n=len(self.effects.effects) + 1,
+            n=self.effects.next_n,
             time=now,
             method=method,
             table=table,

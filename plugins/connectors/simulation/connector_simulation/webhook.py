@@ -1,4 +1,4 @@
-"""Signed webhooks out of the simulated instance, by the Standard Webhooks specification 1.0."""
+"""Signed webhooks out of a simulated system, by the Standard Webhooks specification 1.0."""
 
 import asyncio
 import base64
@@ -9,12 +9,10 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 import aiohttp
 import msgspec
-
-from busbar_itsm.simulator.effects import Effect
-from busbar_itsm.simulator.records import Row
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +20,6 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix that the specification gives
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 ATTEMPT_TIMEOUT_S = 15.0
 RETRY_DELAYS_S = (0.5, 2.0, 5.0)
-_TOLD = ("number", "correlation_id", "state", "close_code", "close_notes", "hold_reason", "priority")
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,8 +28,8 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     url: str
     secret: str
     api_writes: bool = False
-    """Tell also of what came in over the API, as a business rule without a condition would: the receiver sees its own
-    changes come back, and must not echo them."""
+    """Tell also of what came in over the API, as a trigger without a condition would: the receiver sees its own changes
+    come back, and must not echo them."""
 
     def key(self) -> bytes:
         """The bytes of the secret. Raises ValueError."""
@@ -74,17 +71,16 @@ class WebhookSender:
             webhook.key()
         self.webhook = webhook
 
-    def tell(self, effect: Effect, row: Row, *, comments: str, is_api_write: bool) -> WebhookDelivery | None:
-        """Start telling of a changed incident; None if nobody wants to know."""
+    def wants(self, *, is_api_write: bool) -> bool:
+        """Whether anybody wants to know of a change that a user made, or that came in over the API."""
+        return self.webhook is not None and (self.webhook.api_writes or not is_api_write)
+
+    def tell(self, message: Any) -> WebhookDelivery | None:
+        """Start sending a message, as JSON; None if there is no webhook."""
         webhook = self.webhook
-        if webhook is None or effect.table != "incident" or (is_api_write and not webhook.api_writes):
+        if webhook is None:
             return None
-        data: dict[str, object] = {"table": effect.table, "sys_id": effect.sys_id}
-        data |= {name: row[name] for name in _TOLD}
-        data |= {name: row[name] for name in ("sys_updated_on", "sys_updated_by", "sys_mod_count")}
-        data |= {"comments": comments, "changed": effect.changed}
-        kind = {"POST": "incident.created", "DELETE": "incident.deleted"}.get(effect.method, "incident.updated")
-        body = msgspec.json.encode({"type": kind, "timestamp": effect.time, "data": data})
+        body = msgspec.json.encode(message)
         delivery = WebhookDelivery(webhook_id="msg_" + secrets.token_hex(12), body=body)
         self.deliveries.append(delivery)
         task = asyncio.create_task(self._deliver(webhook, delivery))

@@ -16,19 +16,20 @@ from cryptography.x509.oid import NameOID
 LIFE = timedelta(days=825)
 
 
-def make_server_context(ca_file: Path, hostnames: Sequence[str]) -> ssl.SSLContext:
+def make_server_context(ca_file: Path, hostnames: Sequence[str], *, name: str) -> ssl.SSLContext:
     """Write a new certificate to `ca_file`, which clients use as their CA, and return a server context with its key.
 
-    `hostnames` may hold names and IP addresses; localhost, 127.0.0.1 and ::1 are always in it.
+    `hostnames` may hold names and IP addresses; localhost, 127.0.0.1 and ::1 are always in it. `name` is the
+    certificate's common name, of at most 64 characters.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ServiceNow-compatible simulator")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     # The system's time, not the simulated one: the client's TLS library checks against it.
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
