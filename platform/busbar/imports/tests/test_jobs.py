@@ -262,10 +262,11 @@ class TestReadingImports:
             assert (await stranger.send("GET", f"/imports/{newer['import_id']}{path}")).status == 404
 
     async def test_lists_the_importers_with_the_fields_they_fill(self, bench: Bench) -> None:
-        folder, lines = await bench.researcher.get("/importers")
+        users, folder, lines = await bench.researcher.get("/importers")
+        assert (users["name"], users["allowed"]) == ("core.users", False)
         assert (folder["name"], folder["folder"], folder["fields"]) == ("lab.folder", True, None)
         assert (lines["name"], lines["allowed"]) == ("lab.lines", True)
         assert lines["fields"]["properties"]["weight_kg"]["default"] == 0
         assert lines["fields"]["required"] == ["name"]
         reader = await bench.app.client("Reader", "a")
-        assert [each["allowed"] for each in await reader.get("/importers")] == [False, False]
+        assert [each["allowed"] for each in await reader.get("/importers")] == [False, False, False]
