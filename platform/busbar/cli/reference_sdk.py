@@ -12,7 +12,7 @@ from busbar.cli.source import Definition, find_definition
 
 SUBJECTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Declaring", ("busbar.hookspecs", "busbar.db.migrations", "busbar.auth.permissions")),
-    ("Who acts", ("busbar.auth.actor",)),
+    ("Who acts", ("busbar.auth.actor", "busbar.auth.people")),
     ("Reading and writing", ("busbar.db", "busbar.audit")),
     ("Events", ("busbar.events",)),
     ("Jobs", ("busbar.bus.jobs",)),

@@ -196,7 +196,7 @@ class TestSites:
             home.refused("site", "add", "x", "X", "--timezone", "Mars/Base"),
             home.refused("site", "enable", "nowhere", "pm"),
         )
-        assert module == "Error RES_001: There is no module gas; installed are pm."
+        assert module == "Error RES_001: There is no module gas; installed are fi, mm, pm."
         assert zone.startswith("Error VAL_001: The time zone is not known. timezone: ")
         assert site == "Error RES_001: There is no site nowhere."
 
