@@ -16,6 +16,8 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from acceptance.schemas import check_events
+
 PASSWORD = "correct horse battery staple"
 READY_S_MAX = 60.0
 
@@ -155,6 +157,11 @@ class Installation:
         self._started.append(busbar)
         return busbar
 
+    @property
+    def has_events(self) -> bool:
+        """Whether a Busbar ran here, so that there are tables and perhaps events."""
+        return bool(self._started)
+
     async def query(self, sql: str, *values: Any) -> list[asyncpg.Record]:
         """Ask the database, past Busbar."""
         connection = await asyncpg.connect(self.dsn)
@@ -173,7 +180,7 @@ class Installation:
 
 @contextlib.asynccontextmanager
 async def installation(*, fast_and_unsafe: bool = True) -> AsyncIterator[Installation]:
-    """A fresh installation for the time of the block.
+    """A fresh installation for the time of the block; at its end every event is held against its published schema.
 
     `fast_and_unsafe` lets the database lie about durability: a crash of Busbar does not show it, only one of the
     machine or of the database would.
@@ -189,6 +196,8 @@ async def installation(*, fast_and_unsafe: bool = True) -> AsyncIterator[Install
             running = Installation(folder, dsn, zygote)
             try:
                 yield running
+                if running.has_events:
+                    await check_events(dsn)
             finally:
                 await running.close()
         finally:

@@ -100,7 +100,11 @@ class TestTasks:
         "platform/busbar/observability/health.py",
         "platform/busbar/observability/metrics.py",
         "plugins/connectors/itsm/busbar_itsm/client.py",
+        # Simulators have no database; a connector's client is used outside of transactions.
         "plugins/connectors/itsm/busbar_itsm/simulator/",
+        "plugins/connectors/erp/busbar_erp/simulator/",
+        "plugins/connectors/crm/busbar_crm/simulator/",
+        "plugins/connectors/simulation/",
         "benchmarks/",
         "acceptance/",
         "conftest.py",
@@ -148,7 +152,7 @@ class TestLibraries:
 
     def test_types_are_imported_at_run_time(self) -> None:
         # Routes, structs and tables read them then; what stands under TYPE_CHECKING is missing (H7).
-        assert uses(r"\bTYPE_CHECKING\b", "busbar/db/transaction.py", "busbar_itsm/simulator/control.py") == []
+        assert uses(r"\bTYPE_CHECKING\b", "busbar/db/transaction.py") == []
         rules = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["ruff"]["lint"]["select"]
         assert not {"TC", "TCH", "ALL"} & set(rules)
 
