@@ -1,0 +1,211 @@
+"""Budgets: what may still be spent, checked and booked under the locks of the cost centers it concerns (decision 0016).
+
+A booking on a cost center counts in its own budget and in those of all above it. A budget has room for what it holds
+less actual costs less open commitments, its own and those of everything below.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from busbar.sdk import Context, RuleViolated, execute, fetch, publish
+from busbar_fi.events import BudgetExceeded, BudgetFacts, BudgetWarning, OverBudget
+
+ZERO: Final = Decimal("0.00")
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """A cost center's budget of a fiscal year, with everything below it, as it stands before a booking."""
+
+    cost_center_id: str
+    name: str
+    over_budget: OverBudget
+    currency: str
+    fiscal_year: int
+    budget_amount: Decimal
+    actual_amount: Decimal
+    committed_amount: Decimal
+    is_over: bool
+
+    def after(self, *, actual: Decimal, committed: Decimal) -> "Budget":
+        """How it stands once that is booked on it or below."""
+        changed = msgspec.structs.replace(
+            self, actual_amount=self.actual_amount + actual, committed_amount=self.committed_amount + committed
+        )
+        return msgspec.structs.replace(changed, is_over=changed.available < 0)
+
+    @property
+    def available(self) -> Decimal:
+        """What may still be spent; negative when it is overspent."""
+        return self.budget_amount - self.actual_amount - self.committed_amount
+
+    @property
+    def facts(self) -> BudgetFacts:
+        """For an event."""
+        values = {name: getattr(self, name) for name in BudgetFacts.__struct_fields__}
+        return BudgetFacts(**values)
+
+
+class OverBudgetRefused(RuleViolated):
+    """A budget whose policy is to stop has no room for it; nothing was written."""
+
+    def __init__(self, budget: Budget, *, needed: Decimal) -> None:
+        super().__init__(
+            f"The budget {budget.fiscal_year} of {budget.cost_center_id} ({budget.name}) has {budget.available} "
+            f"{budget.currency} left, and {needed} are needed; raise the budget, free commitments, or set its policy "
+            "to warn.",
+            members={"cost_center_id": budget.cost_center_id, "available": str(budget.available)},
+        )
+        self.budget = budget
+        self.needed = needed
+
+
+_CHAIN: Final = """
+with recursive chain as (
+    select cost_center_id, parent_id, 1 as depth from fi.cost_center where cost_center_id = any($1)
+    union
+    select c.cost_center_id, c.parent_id, chain.depth + 1
+    from chain join fi.cost_center c on c.cost_center_id = chain.parent_id where chain.depth < 100
+)
+"""
+# By id, whoever asks: two bookings that meet never wait for each other in a circle. Where the policy is off nobody
+# checks anything, and bookings below need not take turns.
+_LOCK: Final = f"""
+{_CHAIN}
+select c.cost_center_id from fi.cost_center c
+where c.cost_center_id in (select cost_center_id from chain)
+    and (c.over_budget <> 'off' or c.cost_center_id = any($1))
+order by c.cost_center_id for no key update of c
+"""
+_STANDING: Final = f"""
+{_CHAIN}, top as (
+    select c.cost_center_id, c.name, c.over_budget, c.currency, y.fiscal_year, y.budget_amount, y.is_over
+    from chain join fi.cost_center c using (cost_center_id)
+        join fi.budget_year y on y.cost_center_id = c.cost_center_id and y.fiscal_year = $2
+    where c.over_budget <> 'off' and y.budget_amount is not null
+), below as (
+    select top.cost_center_id as top_id, top.cost_center_id, 1 as depth from top
+    union all
+    select below.top_id, c.cost_center_id, below.depth + 1
+    from below join fi.cost_center c on c.parent_id = below.cost_center_id where below.depth < 100
+)
+select top.*, coalesce(used.actual_amount, 0) as actual_amount, coalesce(used.committed_amount, 0) as committed_amount
+from top left join (
+    select below.top_id, sum(y.actual_amount) as actual_amount, sum(y.committed_amount) as committed_amount
+    from below join fi.budget_year y on y.cost_center_id = below.cost_center_id and y.fiscal_year = $2
+    group by below.top_id
+) used on used.top_id = top.cost_center_id
+order by top.cost_center_id
+"""
+_BOOK: Final = """
+insert into fi.budget_year as y (cost_center_id, fiscal_year, actual_amount, committed_amount) values ($1, $2, $3, $4)
+on conflict (cost_center_id, fiscal_year) do update set
+    actual_amount = y.actual_amount + excluded.actual_amount,
+    committed_amount = y.committed_amount + excluded.committed_amount
+"""
+# Added to a row that is there: one without is inserted, and then nothing would be negative in between.
+_RELEASE: Final = """
+update fi.budget_year set actual_amount = actual_amount + $3, committed_amount = committed_amount + $4
+where cost_center_id = $1 and fiscal_year = $2
+"""
+
+
+def fiscal_year_of(day: date, start_month: int) -> int:
+    """The fiscal year of a day: named by the calendar year in which it begins."""
+    return day.year if day.month >= start_month else day.year - 1
+
+
+async def lock(cost_center_ids: Sequence[str]) -> None:
+    """Let bookings on these cost centers, and on those that share a checked budget with them, take turns.
+
+    Call it once in a transaction, with all cost centers that the transaction will book on.
+    """
+    await fetch(_LOCK, sorted(set(cost_center_ids)))
+
+
+async def standing(cost_center_id: str, fiscal_year: int) -> list[Budget]:
+    """The checked budgets that a booking on the cost center would count in; read it after `lock`."""
+    return [Budget(**row) for row in await fetch(_STANDING, [cost_center_id], fiscal_year)]
+
+
+async def book(
+    ctx: Context,
+    cost_center: asyncpg.Record,
+    fiscal_year: int,
+    *,
+    actual: Decimal = ZERO,
+    committed: Decimal = ZERO,
+    may_exceed: bool,
+    source_ticket_id: str | None = None,
+) -> None:
+    """Book an amount on a cost center that is locked, and tell of each budget that is passed by it.
+
+    With `may_exceed` a budget whose policy is to stop is passed all the same, for the cost has arisen.
+
+    Raises:
+        OverBudgetRefused: such a budget has no room, and it may not be exceeded.
+    """
+    change = actual + committed
+    cost_center_id = cost_center["cost_center_id"]
+    before = await standing(cost_center_id, fiscal_year)
+    after = [budget.after(actual=actual, committed=committed) for budget in before]
+    if change > 0 and not may_exceed:
+        for stood, stands in zip(before, after, strict=True):
+            if stands.over_budget == "stop" and stands.is_over:
+                raise OverBudgetRefused(stood, needed=change)
+    if actual + committed < 0 or committed < 0:
+        await execute(_RELEASE, cost_center_id, fiscal_year, actual, committed)
+    else:
+        await execute(_BOOK, cost_center_id, fiscal_year, actual, committed)
+    for stood, stands in zip(before, after, strict=True):
+        if stood.is_over != stands.is_over:
+            await _passed(ctx, stands, cost_center, change, source_ticket_id)
+
+
+async def _passed(
+    ctx: Context, budget: Budget, cost_center: asyncpg.Record, change: Decimal, source_ticket_id: str | None
+) -> None:
+    """Remember on which side of its budget a cost center is; told only on the way up, so once for each crossing."""
+    await execute(
+        "update fi.budget_year set is_over = $3 where cost_center_id = $1 and fiscal_year = $2",
+        budget.cost_center_id,
+        budget.fiscal_year,
+        budget.is_over,
+    )
+    if not budget.is_over:
+        return
+    booked_on, site_id = cost_center["cost_center_id"], cost_center["site_id"]
+    if budget.over_budget == "warn":
+        told = BudgetWarning(budget=budget.facts, booked_on=booked_on, change=change)
+        await publish(ctx, "FI_BUDGET_WARNING", subject=budget.cost_center_id, site_id=site_id, data=told)
+    else:
+        await tell_exceeded(ctx, budget, cost_center, change, refused=False, source_ticket_id=source_ticket_id)
+
+
+async def tell_exceeded(
+    ctx: Context,
+    budget: Budget,
+    cost_center: asyncpg.Record,
+    change: Decimal,
+    *,
+    refused: bool,
+    source_ticket_id: str | None,
+) -> None:
+    """Tell that a budget that stops has no room."""
+    await publish(
+        ctx,
+        "FI_BUDGET_EXCEEDED",
+        subject=budget.cost_center_id,
+        site_id=cost_center["site_id"],
+        data=BudgetExceeded(
+            budget=budget.facts,
+            booked_on=cost_center["cost_center_id"],
+            change=change,
+            refused=refused,
+            source_ticket_id=source_ticket_id,
+        ),
+    )
