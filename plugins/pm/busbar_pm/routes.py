@@ -37,6 +37,7 @@ from busbar_pm.assets import AssetFields, AssetStatus
 from busbar_pm.events import FaultType, OrderType, Severity
 from busbar_pm.incident_changes import RestorationStep
 from busbar_pm.incidents import NewIncident, ReportedIncident
+from busbar_pm.indices_routes import INDEX_ROUTES
 from busbar_pm.orders import NewOrder, PlannedOrder
 from busbar_pm.queries import AssetView, HistoryEntry, IncidentView, OrderView
 
@@ -386,4 +387,5 @@ ROUTES = (
     report_incident,
     get_incident,
     change_incident,
+    *INDEX_ROUTES,
 )
