@@ -43,6 +43,8 @@ class AssetFields(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None = None
     customers_served: int = 0
     voltage_kv: float | None = None
+    cost_center_id: str | None = None
+    """Where the cost of work on it goes, unless the order says otherwise."""
     attributes: dict[str, Any] = {}
 
 

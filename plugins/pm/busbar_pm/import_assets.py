@@ -48,6 +48,7 @@ class AssetRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An asset of the site, or of another row, before or after."""
     customers_served: WholeNumber = 0
     voltage_kv: Annotated[float, msgspec.Meta(ge=0, le=2000)] | None = None
+    cost_center_id: Identifier | None = None
 
 
 _BATCH_ROWS: Final = 2_000

@@ -1,6 +1,6 @@
 """What is known of an incident changes: its severity, who is affected, and who has supply again (SPEC R2.3, R2.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from busbar.sdk import (
     transaction,
 )
 from busbar_pm.events import IncidentFacts, IncidentUpdated, Severity
+from busbar_pm.failure_codes import CODE_GROUPS, require_codes
 from busbar_pm.incidents import FUTURE_MAX
 
 
@@ -43,9 +44,12 @@ async def change(
     severity: Severity | None = None,
     customers_affected: int | None = None,
     steps: Sequence[RestorationStep] = (),
+    codes: Mapping[str, str] | None = None,
     expected: IfMatch = ANY_VERSION,
 ) -> int:
     """Change what is known of an incident, all at once; returns its new version.
+
+    `codes` say what had failed, by group.
 
     The severity changes the ticket's priority, not its deadline: that was promised when it was opened.
 
@@ -54,13 +58,20 @@ async def change(
     Raises:
         NotFound: there is no such incident at the actor's sites.
         StaleVersion: somebody else changed it meanwhile.
-        InvalidPayload: a step lies before the outage, or in the future.
+        InvalidPayload: a step lies before the outage, or in the future; or a code is not in the catalogue.
         RuleViolated: more customers would be restored than are affected, or fewer affected than have been restored;
             or it is restored and no outage.
     """
     async with transaction():
         incident = await _lock(ctx, incident_id, expected)
-        new = {"description": description, "severity": severity, "customers_affected": customers_affected}
+        new: dict[str, Any] = {
+            "description": description,
+            "severity": severity,
+            "customers_affected": customers_affected,
+        }
+        if codes:
+            await require_codes(codes)
+            new |= codes
         changed = tuple(name for name, value in new.items() if value is not None and value != incident[name])
         if not changed and not steps:
             return int(incident["version"])
@@ -71,13 +82,14 @@ async def change(
             # More were affected than those who have been restored: some are without supply still.
             merged["restored_at"] = None
         await execute(
-            "update pm.incident set description = $2, severity = $3, customers_affected = $4, restored_at = $5 "
-            "where incident_id = $1",
+            "update pm.incident set description = $2, severity = $3, customers_affected = $4, restored_at = $5, "
+            f"{', '.join(f'{group} = ${n}' for n, group in enumerate(CODE_GROUPS, start=6))} where incident_id = $1",
             incident_id,
             merged["description"],
             merged["severity"],
             merged["customers_affected"],
             merged["restored_at"],
+            *(merged[group] for group in CODE_GROUPS),
         )
         if "severity" in changed:
             await set_priority(ctx, incident["ticket_id"], priority=merged["severity"])

@@ -177,13 +177,25 @@ async def _why_not(ctx: Context, asset_id: str) -> NotFound:
 
 
 async def follow_ticket(ctx: Context, event: StoredEvent) -> None:
-    """When the ticket of an outage is closed or cancelled, whoever is not yet restored is from that moment on."""
+    """When the ticket of an incident is closed or cancelled, it is over from that moment on, if it was not before.
+
+    When the ticket is reopened, a fault or degradation is not over after all; an outage is, for its customers have
+    supply.
+    """
     ticket = msgspec.json.decode(event.data, type=TicketUpdated)
-    if ticket.object_kind != "incident" or ticket.status not in ("Closed", "Cancelled"):
+    if ticket.object_kind != "incident":
         return
-    await execute(
-        "update pm.incident set restored_at = $2, updated_at = $2, version = version + 1 "
-        "where ticket_id = $1 and restored_at is null",
-        ticket.ticket_id,
-        event.time,
-    )
+    if ticket.status in ("Closed", "Cancelled"):
+        await execute(
+            "update pm.incident set restored_at = $2, updated_at = $2, version = version + 1 "
+            "where ticket_id = $1 and restored_at is null",
+            ticket.ticket_id,
+            event.time,
+        )
+    elif ticket.action == "reopen":
+        await execute(
+            "update pm.incident set restored_at = null, updated_at = $2, version = version + 1 "
+            "where ticket_id = $1 and fault_type <> 'outage' and restored_at is not null",
+            ticket.ticket_id,
+            event.time,
+        )

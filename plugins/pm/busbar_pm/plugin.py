@@ -16,7 +16,7 @@ from busbar.sdk import (
     Subscription,
     hookimpl,
 )
-from busbar_pm import incidents, orders, seed
+from busbar_pm import inbound, incidents, orders, seed
 from busbar_pm.events import EVENT_TYPES
 from busbar_pm.importers import IMPORTERS
 from busbar_pm.permissions import PERMISSIONS, ROLES
@@ -62,6 +62,9 @@ def busbar_subscriptions() -> Sequence[Subscription]:
     return (
         Subscription(name="pm.incident_follows_ticket", module="pm", pattern=followed, handler=incidents.follow_ticket),
         Subscription(name="pm.order_follows_ticket", module="pm", pattern=followed, handler=orders.follow_ticket),
+        Subscription(
+            name="pm.order_takes_issue", module="pm", pattern=("MM_STOCK_CHANGED",), handler=inbound.take_issue
+        ),
     )
 
 

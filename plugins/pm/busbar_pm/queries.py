@@ -1,7 +1,8 @@
-"""Reading assets, orders and incidents, limited to the actor's sites at which plant maintenance is enabled."""
+"""Reading assets, their history, and incidents, limited to the actor's sites at which plant maintenance is enabled."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from busbar.sdk import (
     module_scope,
     page_request,
 )
+from busbar_pm.events import CURRENCY
 
 
 class AssetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +38,7 @@ class AssetView(msgspec.Struct, frozen=True, kw_only=True):
     customers_served: int
     """Customers who are supplied through the asset."""
     voltage_kv: float | None
+    cost_center_id: str | None
     attributes: dict[str, Any]
     site: str
     version: int
@@ -52,24 +55,10 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     object_id: str
     summary: str
     recorded_by: str
-
-
-class OrderView(msgspec.Struct, frozen=True, kw_only=True):
-    """A maintenance order."""
-
-    order_id: UUID
-    ticket_id: str
-    asset_id: str
-    order_type: str
-    description: str
-    scheduled_date: date
-    status: str
-    completed_at: datetime | None
-    completion_notes: str | None
-    site: str
-    version: int
-    created_at: datetime
-    updated_at: datetime
+    cost: Decimal
+    """All that it cost, material from stock included."""
+    currency: str = CURRENCY
+    labour_hours: Decimal
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +84,10 @@ class IncidentView(msgspec.Struct, frozen=True, kw_only=True):
     customers_affected: int
     site: str
     source_ref: str | None
+    object_part: str
+    damage: str
+    cause: str
+    detection: str
     version: int
     created_at: datetime
     updated_at: datetime
@@ -109,12 +102,6 @@ ASSET_SORT = {
     "customers_served": SortColumn(sql="customers_served", type=int),
     "created_at": SortColumn(sql="created_at", type=datetime),
 }
-ORDER_SORT = {
-    "scheduled_date": SortColumn(sql="scheduled_date", type=date),
-    "created_at": SortColumn(sql="created_at", type=datetime),
-    "status": SortColumn(sql="status", type=str),
-    "order_id": SortColumn(sql="order_id", type=UUID),
-}
 INCIDENT_SORT = {
     "started_at": SortColumn(sql="started_at", type=datetime),
     "created_at": SortColumn(sql="created_at", type=datetime),
@@ -124,14 +111,14 @@ INCIDENT_SORT = {
 }
 
 
-def _columns(view: type[msgspec.Struct], *, leave_out: Sequence[str] = ()) -> str:
+def columns_of(view: type[msgspec.Struct], *, leave_out: Sequence[str] = ()) -> str:
+    """The columns that a view is read from, which have its fields' names."""
     names = [name for name in view.__struct_fields__ if name not in leave_out]
     return ", ".join("site_id as site" if name == "site" else name for name in names)
 
 
-_ASSET = _columns(AssetView)
-_ORDER = _columns(OrderView)
-_INCIDENT = _columns(IncidentView, leave_out=["steps"])
+_ASSET = columns_of(AssetView)
+_INCIDENT = columns_of(IncidentView, leave_out=["steps"])
 
 
 def _asset(row: Any) -> AssetView:
@@ -150,22 +137,6 @@ async def get_asset(ctx: Context, asset_id: str) -> AssetView:
     if row is None:
         raise NotFound(f"There is no asset {asset_id}.")
     return _asset(row)
-
-
-async def get_order(ctx: Context, order_id: UUID) -> OrderView:
-    """One maintenance order.
-
-    Raises:
-        NotFound: there is no such order at the actor's sites.
-    """
-    row = await fetchrow(
-        f"select {_ORDER} from pm.maintenance_order where order_id = $1 and site_id = any($2)",
-        order_id,
-        module_scope(ctx, "pm"),
-    )
-    if row is None:
-        raise NotFound(f"There is no maintenance order {order_id}.")
-    return OrderView(**row)
 
 
 async def get_incident(ctx: Context, incident_id: UUID) -> IncidentView:
@@ -197,7 +168,7 @@ async def history_of(ctx: Context, asset_id: str) -> tuple[HistoryEntry, ...]:
     """
     await get_asset(ctx, asset_id)
     rows = await fetch(
-        "select at, kind, ticket_id, object_id, summary, recorded_by from pm.asset_history where asset_id = $1 "
+        f"select {columns_of(HistoryEntry, leave_out=['currency'])} from pm.asset_history where asset_id = $1 "
         "order by at desc, id desc limit 200",
         asset_id,
     )
@@ -213,16 +184,6 @@ async def list_assets(where: Where, *, limit: int, cursor: str | None, sort: str
     """A page of assets, by id unless `sort` says otherwise."""
     asked = page_request(limit=limit, cursor=cursor, sort=sort, columns=ASSET_SORT, default="asset_id", key="asset_id")
     return await fetch_page(asked, where, columns=_ASSET, source="pm.asset", to_item=_asset)
-
-
-async def list_orders(where: Where, *, limit: int, cursor: str | None, sort: str | None) -> Page[OrderView]:
-    """A page of maintenance orders, the next due first unless `sort` says otherwise."""
-    asked = page_request(
-        limit=limit, cursor=cursor, sort=sort, columns=ORDER_SORT, default="scheduled_date", key="order_id"
-    )
-    return await fetch_page(
-        asked, where, columns=_ORDER, source="pm.maintenance_order", to_item=lambda row: OrderView(**row)
-    )
 
 
 async def list_incidents(where: Where, *, limit: int, cursor: str | None, sort: str | None) -> Page[IncidentView]:

@@ -21,7 +21,7 @@ from busbar.sdk import (
     resume,
     transaction,
 )
-from busbar_pm import assets, incident_changes, incidents, orders
+from busbar_pm import assets, incident_changes, incidents, order_completion, orders
 from busbar_pm.events import FaultType, OrderType, Severity
 from busbar_pm.incident_changes import RestorationStep
 from busbar_pm.incidents import NewIncident
@@ -214,7 +214,7 @@ async def _add_order(ctx: Context, site_id: str, demo: DemoOrder) -> None:
         )
         order_id = UUID(order.order_id)
         if demo.stage == "Closed":
-            await orders.complete(_at(ctx, due), order_id, notes="Done as planned; nothing else was found.")
+            await order_completion.complete(_at(ctx, due), order_id, notes="Done as planned; nothing else was found.")
         elif demo.stage == "Cancelled":
             await orders.call_off(_at(ctx, due), order_id, reason="The asset is to be replaced next year.")
         else:
