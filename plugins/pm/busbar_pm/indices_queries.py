@@ -112,13 +112,14 @@ with recursive below (asset_id, feeder_id) as (
 """Every asset of a feeder with its feeder: from each feeder down to where the next one begins."""
 
 _FEEDER_ABOVE = """(
-    with recursive above (asset_id, asset_type, parent_id, level) as (
-        select asset_id, asset_type, parent_id, 0 from pm.asset a where a.asset_id = outage.asset_id
+    with recursive above (asset_id, asset_type, parent_id) as (
+        select asset_id, asset_type, parent_id from pm.asset a where a.asset_id = outage.asset_id
         union all
-        select a.asset_id, a.asset_type, a.parent_id, level + 1 from above u join pm.asset a on a.asset_id = u.parent_id
+        select a.asset_id, a.asset_type, a.parent_id from above u join pm.asset a on a.asset_id = u.parent_id
         where u.asset_type <> 'feeder')
-    select asset_id from above where asset_type = 'feeder' order by level limit 1)
+    select asset_id from above where asset_type = 'feeder')
 """
+"""The way up ends at the first feeder, so that there is one at most."""
 
 _OUTAGE_VIEW = f"""incident_id, ticket_id, asset_id, {_FEEDER_ABOVE} as feeder_id, day, started_at, restored_at,
     customers_affected, interruptions as customer_interruptions, customer_minutes,

@@ -281,9 +281,9 @@ def _major_event_days(
                 history_begins=begins,
                 history_ends=ends,
                 days=sum(begins <= day < ends and minutes > 0 for day, minutes in saidi.items()),
-                alpha=found and found.alpha,
-                beta=found and found.beta,
-                t_med_minutes=found and found.t_med_minutes,
+                alpha=found.alpha if found else None,
+                beta=found.beta if found else None,
+                t_med_minutes=found.t_med_minutes if found else None,
             )
         )
         if found is None:
