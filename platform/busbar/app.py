@@ -22,9 +22,11 @@ from busbar.host.routes import ROUTES as PLUGINS
 from busbar.imports.routes import ROUTES as IMPORTS
 from busbar.routing.routes import ROUTES as ROUTING
 from busbar.runtime import Platform
+from busbar.sites.calendar_routes import CALENDAR_ROUTES
 from busbar.sites.routes import ROUTES as SITES
 from busbar.tickets.commands import apply_remote_change
 from busbar.tickets.routes import ROUTES as TICKETS
+from busbar.tickets.sla_routes import SLA_ROUTES
 from busbar.web.access import ANYONE
 from busbar.web.asgi import Edge
 from busbar.web.idempotency import idempotency_middleware
@@ -37,6 +39,7 @@ API = "/api/v1"
 
 _CORE: dict[str, Sequence[ControllerRouterHandler]] = {
     "Tickets": TICKETS,
+    "Service levels": (*SLA_ROUTES, *CALENDAR_ROUTES),
     "Sites": SITES,
     "Identity": IDENTITY,
     "Events": EVENTS,

@@ -48,6 +48,8 @@ from busbar.settings import BadSettings, Settings
 from busbar.sites.directory import DIRECTORY
 from busbar.tickets.commands import apply_remote_change
 from busbar.tickets.metrics import register_ticket_metrics
+from busbar.tickets.sla_job import SLA_JOB
+from busbar.tickets.sla_terms import TERMS
 from busbar.web.idempotency import KEPT_DAYS, forget_old
 
 log = structlog.get_logger()
@@ -118,7 +120,10 @@ async def run_platform(
         health = Health(Lifecycle())
         health.add_readiness_check("database", _database_answers)
         health.add_readiness_check("plugins", lambda: _plugins_work(catalog), required=False)
-        refreshers: tuple[Callable[[], Awaitable[None]], ...] = (DIRECTORY.refresh, endpoints.refresh, routes.refresh)
+        refreshers: tuple[Callable[[], Awaitable[None]], ...] = (
+            *(DIRECTORY.refresh, endpoints.refresh, routes.refresh),
+            lambda: TERMS.refresh(clock),
+        )
         for refresh in refreshers:
             await refresh()
         await _keep(stack, lambda: _refresh_on_change(refreshers), "configuration")
@@ -222,7 +227,7 @@ async def _start_work(
     await _keep(stack, worker.run, "worker")
     await _keep(stack, lambda: _forget_old_answers(clock), "idempotency")
     await _keep(stack, Poller(endpoints, apply_remote_change).run, "poller")
-    for job in [job for plugin in catalog.working for job in plugin.jobs]:
+    for job in [SLA_JOB, *(job for plugin in catalog.working for job in plugin.jobs)]:
         await _keep(stack, _running(job, catalog, clock), job.name)
     stack.push_async_callback(worker.stop, within_s=settings.stop_s)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from busbar.events.registry import EventRegistry, EventTypeRefused
 from busbar.host.loader import Plugin, quarantine_dependents
+from busbar.tickets.sla_alerts import event_types_of
 
 
 class Catalog:
@@ -39,10 +40,14 @@ class Catalog:
         quarantine_dependents(list(self))
 
     def register_event_types(self, registry: EventRegistry) -> None:
-        """Make the event types of the working plugins known; a plugin with a bad one is quarantined."""
+        """Make the event types of the working plugins known; a plugin with a bad one is quarantined.
+
+        The alerts about service levels come by themselves with every business module.
+        """
         for plugin in self.working:
+            of_core = event_types_of(plugin.name) if plugin.info is not None and plugin.info.module else ()
             try:
-                for event_type in plugin.event_types:
+                for event_type in (*plugin.event_types, *of_core):
                     if event_type.name not in registry or registry.get(event_type.name) != event_type:
                         registry.register(event_type)
             except EventTypeRefused as refused:

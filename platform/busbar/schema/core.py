@@ -8,8 +8,8 @@ from busbar.db.migrations import SchemaApp
 from busbar.events.tables import Delivery, DeliveryAttempt, Event, SubscriptionRow
 from busbar.imports.tables import ImportJob
 from busbar.routing.tables import RouteRow, RouteVersion
-from busbar.sites.tables import Site, SiteModule
-from busbar.tickets.tables import Ticket, TicketCounter
+from busbar.sites.tables import Site, SiteCalendar, SiteModule
+from busbar.tickets.tables import SlaTerms, Ticket, TicketCounter, TicketHold, WeatherEvent
 from busbar.web.tables import IdempotencyRecord
 
 CORE = SchemaApp(
@@ -34,11 +34,15 @@ CORE = SchemaApp(
         RouteVersion,
         SigningKey,
         Site,
+        SiteCalendar,
         SiteModule,
+        SlaTerms,
         SubscriptionRow,
         Ticket,
         TicketCounter,
+        TicketHold,
         User,
+        WeatherEvent,
     ),
     migrations="busbar.schema.migrations",
     depends_on=(),

@@ -10,6 +10,7 @@ from busbar.auth.actor import Context
 from busbar.db import execute, fetchrow, on_commit, transaction
 from busbar.db.wakeup import Channel, poke
 from busbar.errors import Conflict, FieldError, Forbidden, InvalidPayload, NotFound
+from busbar.sites.calendars import renew_calendar
 from busbar.web.conditional import ANY_VERSION, IfMatch
 
 
@@ -57,7 +58,7 @@ async def create_site(
 async def change_site(
     ctx: Context, site_id: str, *, name: str | None = None, timezone: str | None = None, expected: IfMatch = ANY_VERSION
 ) -> int:
-    """Change a site's name or time zone; returns its new version.
+    """Change a site's name or time zone, its calendar with it; returns its new version.
 
     Raises:
         NotFound: there is no such site, or the actor does not work for it.
@@ -77,6 +78,8 @@ async def change_site(
             name or row["name"],
             timezone or row["timezone"],
         )
+        if timezone is not None and timezone != row["timezone"]:
+            await renew_calendar(ctx, site_id, timezone=timezone)
         await record(
             ctx,
             action="site.change",

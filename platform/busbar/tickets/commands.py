@@ -1,25 +1,14 @@
 """Everything that changes a ticket after it was opened: one transaction with its audit entry and its event."""
 
-from datetime import datetime, timedelta
 from typing import Any
 
-import asyncpg
-
-from busbar.audit import record
 from busbar.auth.actor import Context
-from busbar.db import execute, fetchrow, transaction
+from busbar.db import fetchrow, transaction
 from busbar.errors import ForbiddenTransition, NotFound
-from busbar.events.outbox import publish
-from busbar.kit.crash import crash_point
-from busbar.tickets import lifecycle, sla
-from busbar.tickets.events import TicketUpdated
+from busbar.tickets import lifecycle
+from busbar.tickets.changing import lock_ticket, write_ticket
+from busbar.tickets.promises import off_hold, promised_priority
 from busbar.web.conditional import ANY_VERSION, IfMatch
-
-_UPDATE = """
-update core.ticket set status = $2, on_hold = $3, hold_since = $4, held_s = $5, sla_deadline = $6, assignee = $7,
-    closed_at = $8, updated_at = $9, priority = $10, version = version + 1
-where ticket_id = $1
-"""
 
 
 async def change_status(
@@ -37,14 +26,14 @@ async def change_status(
         RuleViolated: the ticket is on hold.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, expected=expected)
+        ticket = await lock_ticket(ctx, ticket_id, expected=expected)
         lifecycle.check_move(ticket["status"], new_status, on_hold=ticket["on_hold"])
         changes: dict[str, Any] = {"status": new_status}
         if new_status == lifecycle.ASSIGNED and ticket["assignee"] is None:
             changes["assignee"] = ctx.actor.username
         if new_status == lifecycle.CLOSED:
             changes["closed_at"] = ctx.clock()
-        return await _write(ctx, ticket, action="move", comment=comment, **changes)
+        return await write_ticket(ctx, ticket, action="move", comment=comment, **changes)
 
 
 async def advance_to(ctx: Context, ticket_id: str, *, target: str, comment: str | None = None) -> int:
@@ -58,7 +47,7 @@ async def advance_to(ctx: Context, ticket_id: str, *, target: str, comment: str 
         ForbiddenTransition: the target cannot be reached.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, expected=ANY_VERSION)
+        ticket = await lock_ticket(ctx, ticket_id, expected=ANY_VERSION)
         status = ticket["status"]
         if target == lifecycle.CANCELLED and status != target:
             await cancel(ctx, ticket_id, reason=comment or "cancelled by the remote system")
@@ -100,8 +89,8 @@ async def note(ctx: Context, ticket_id: str, *, comment: str, expected: IfMatch 
         NotFound, StaleVersion: as with `change_status`.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, expected=expected)
-        return await _write(ctx, ticket, action="note", comment=comment)
+        ticket = await lock_ticket(ctx, ticket_id, expected=expected)
+        return await write_ticket(ctx, ticket, action="note", comment=comment)
 
 
 async def assign(
@@ -115,14 +104,14 @@ async def assign(
         ForbiddenTransition: the ticket is finished.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, expected=expected)
+        ticket = await lock_ticket(ctx, ticket_id, expected=expected)
         if ticket["status"] in lifecycle.FINAL:
             raise ForbiddenTransition(f"A ticket that is {ticket['status']} cannot be assigned.")
         known = await fetchrow("select 1 from core.user_account where username = $1 and active", assignee)
         if known is None:
             raise NotFound(f"There is no active user {assignee}.")
         status = lifecycle.ASSIGNED if ticket["status"] == lifecycle.OPEN else ticket["status"]
-        return await _write(ctx, ticket, action="assign", comment=comment, status=status, assignee=assignee)
+        return await write_ticket(ctx, ticket, action="assign", comment=comment, status=status, assignee=assignee)
 
 
 async def set_priority(
@@ -135,10 +124,17 @@ async def set_priority(
         ForbiddenTransition: the ticket is finished.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, expected=expected)
+        ticket = await lock_ticket(ctx, ticket_id, expected=expected)
         if ticket["status"] in lifecycle.FINAL:
             raise ForbiddenTransition(f"The priority of a ticket that is {ticket['status']} stays.")
-        return await _write(ctx, ticket, action="set_priority", comment=comment, priority=priority)
+        return await write_ticket(
+            ctx,
+            ticket,
+            action="set_priority",
+            comment=comment,
+            priority=priority,
+            promised_priority=promised_priority(ticket),
+        )
 
 
 async def hold(ctx: Context, ticket_id: str, *, reason: str, expected: IfMatch = ANY_VERSION) -> int:
@@ -148,21 +144,21 @@ async def hold(ctx: Context, ticket_id: str, *, reason: str, expected: IfMatch =
         NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, expected=expected)
+        ticket = await lock_ticket(ctx, ticket_id, expected=expected)
         lifecycle.check_hold(ticket["status"], on_hold=ticket["on_hold"])
-        return await _write(ctx, ticket, action="hold", comment=reason, on_hold=True, hold_since=ctx.clock())
+        return await write_ticket(ctx, ticket, action="hold", comment=reason, on_hold=True, hold_since=ctx.clock())
 
 
 async def resume(ctx: Context, ticket_id: str, *, comment: str | None = None, expected: IfMatch = ANY_VERSION) -> int:
-    """Take a ticket off hold; its deadline moves by the time it was held. Returns its new version.
+    """Take a ticket off hold; its deadline moves by the working time it was held. Returns its new version.
 
     Raises:
         NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, expected=expected)
+        ticket = await lock_ticket(ctx, ticket_id, expected=expected)
         lifecycle.check_resume(on_hold=ticket["on_hold"])
-        return await _write(ctx, ticket, action="resume", comment=comment, **_off_hold(ticket, ctx.clock()))
+        return await write_ticket(ctx, ticket, action="resume", comment=comment, **await off_hold(ticket, ctx.clock()))
 
 
 async def cancel(ctx: Context, ticket_id: str, *, reason: str, expected: IfMatch = ANY_VERSION) -> int:
@@ -172,96 +168,32 @@ async def cancel(ctx: Context, ticket_id: str, *, reason: str, expected: IfMatch
         NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, expected=expected)
+        ticket = await lock_ticket(ctx, ticket_id, expected=expected)
         lifecycle.check_cancel(ticket["status"])
         now = ctx.clock()
-        changes = _off_hold(ticket, now) if ticket["on_hold"] else {}
-        return await _write(
+        changes = await off_hold(ticket, now) if ticket["on_hold"] else {}
+        return await write_ticket(
             ctx, ticket, action="cancel", comment=reason, status=lifecycle.CANCELLED, closed_at=now, **changes
         )
 
 
 async def reopen(ctx: Context, ticket_id: str, *, reason: str, expected: IfMatch = ANY_VERSION) -> int:
-    """Take a closed ticket back into work. Returns its new version.
+    """Take a closed ticket back into work; its deadline stays, and may be broken anew. Returns its new version.
 
     Raises:
         NotFound, StaleVersion, ForbiddenTransition: as with `change_status`.
     """
     async with transaction():
-        ticket = await _lock(ctx, ticket_id, expected=expected)
+        ticket = await lock_ticket(ctx, ticket_id, expected=expected)
         lifecycle.check_reopen(ticket["status"])
-        return await _write(ctx, ticket, action="reopen", comment=reason, status=lifecycle.IN_PROGRESS, closed_at=None)
-
-
-async def _lock(ctx: Context, ticket_id: str, *, expected: IfMatch) -> asyncpg.Record:
-    ticket = await fetchrow("select * from core.ticket where ticket_id = $1 for update", ticket_id)
-    hidden = ticket is None or not ctx.actor.sees_site(ticket["site_id"])
-    if ticket is None or hidden or not ctx.actor.may(f"{ticket['module']}.read"):
-        raise NotFound(f"There is no ticket {ticket_id}.")
-    ctx.require(f"{ticket['module']}.write")
-    expected.require(ticket["version"])
-    return ticket
-
-
-def _off_hold(ticket: asyncpg.Record, now: datetime) -> dict[str, Any]:
-    held: timedelta = max(timedelta(0), now - ticket["hold_since"])
-    return {
-        "on_hold": False,
-        "hold_since": None,
-        "held_s": ticket["held_s"] + int(held.total_seconds()),
-        "sla_deadline": sla.resumed(ticket["sla_deadline"], ticket["hold_since"], now),
-    }
-
-
-async def _write(ctx: Context, ticket: asyncpg.Record, *, action: str, comment: str | None, **changes: Any) -> int:
-    now = ctx.clock()
-    after = {**ticket, **changes}
-    await execute(
-        _UPDATE,
-        ticket["ticket_id"],
-        after["status"],
-        after["on_hold"],
-        after["hold_since"],
-        after["held_s"],
-        after["sla_deadline"],
-        after["assignee"],
-        after["closed_at"],
-        now,
-        after["priority"],
-    )
-    version: int = ticket["version"] + 1
-    await record(
-        ctx,
-        action=f"ticket.{action}",
-        object_kind="ticket",
-        object_id=ticket["ticket_id"],
-        site_id=ticket["site_id"],
-        previous_status=ticket["status"],
-        new_status=after["status"],
-        comment=comment,
-    )
-    await publish(
-        ctx,
-        f"{ticket['module'].upper()}_TICKET_UPDATED",
-        subject=ticket["ticket_id"],
-        site_id=ticket["site_id"],
-        time=now,
-        data=TicketUpdated(
-            ticket_id=ticket["ticket_id"],
-            ticket_type=ticket["ticket_type"],
-            title=ticket["title"],
-            priority=after["priority"],
-            status=after["status"],
-            previous_status=ticket["status"],
-            on_hold=after["on_hold"],
-            assignee=after["assignee"],
-            action=action,
-            comment=comment,
-            version=version,
-            sla_deadline=after["sla_deadline"],
-            object_kind=ticket["object_kind"],
-            object_id=ticket["object_id"],
-        ),
-    )
-    crash_point("change_before_commit")
-    return version
+        return await write_ticket(
+            ctx,
+            ticket,
+            action="reopen",
+            comment=reason,
+            status=lifecycle.IN_PROGRESS,
+            closed_at=None,
+            sla_round=ticket["sla_round"] + 1,
+            alerts_sent=[],
+            alert_due_at=ctx.clock(),
+        )

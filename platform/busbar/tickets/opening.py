@@ -3,7 +3,8 @@
 A module describes its part as an `Opening`. What a request asks for becomes one row of `asked`; the module's join and
 condition make rows of `accepted` from them (a request that does not come out, say because its asset does not exist,
 opens nothing); then ticket, audit entry, event and the module's own rows are written by the same statement. The counter
-row of the module and day is taken once for a whole batch, which keeps the numbers without gaps.
+row of the module and day is taken once for a whole batch, which keeps the numbers without gaps. What is promised was
+worked out beforehand (`sla_terms.py`); the statement only chooses, for it alone knows the site.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from busbar.events.outbox import wake_relay
 from busbar.events.registry import REGISTRY
 from busbar.kit.crash import crash_point
 from busbar.kit.ids import uuid7
-from busbar.tickets import sla
+from busbar.tickets.sla_terms import TERMS
 
 ACCEPTED_SITE = """(
     (a.actor_sites is null or {site} = any(string_to_array(a.actor_sites, '|')))
@@ -68,7 +69,6 @@ _ASKED: tuple[tuple[str, str], ...] = (
     ("object_kind", "text"),
     ("object_id", "text"),
     ("comment", "text"),
-    ("sla_deadline", "timestamptz"),
     ("actor_id", "text"),
     ("actor_name", "text"),
     ("actor_sites", "text"),
@@ -89,17 +89,26 @@ with asked as (
     on conflict (module, day) do update set last = c.last + excluded.last
     returning last
 ), opened as (
-    select a.*, 'TKT-' || upper($1) || '-' || to_char($3::date, 'YYYYMMDD') || '-'
+    select a.*, (a.promise ->> 'sla_deadline')::timestamptz as sla_deadline,
+        'TKT-' || upper($1) || '-' || to_char($3::date, 'YYYYMMDD') || '-'
         || lpad(number::text, greatest(4, length(number::text)), '0') as ticket_id
     from (
-        select accepted.*, counter.last - count(*) over () + row_number() over (order by accepted.n) as number
+        select accepted.*, counter.last - count(*) over () + row_number() over (order by accepted.n) as number,
+            coalesce($6::jsonb -> (site_id || ' ' || priority || ' ' || ticket_type),
+                $6::jsonb -> (site_id || ' ' || priority), $6::jsonb -> priority) as promise
         from accepted, counter
     ) a
 ), ticket as (
     insert into core.ticket (ticket_id, module, ticket_type, title, description, priority, status, site_id, created_by,
-        created_at, updated_at, sla_deadline, object_kind, object_id, correlation_id)
+        created_at, updated_at, sla_deadline, object_kind, object_id, correlation_id, sla_class,
+        weather_event_id, promise_before, calendar_version, response_target_s, resolution_target_s, warn_percent,
+        response_deadline, alert_due_at)
     select ticket_id, $1, ticket_type, title, description, priority, 'Open', site_id, actor_name, $2, $2,
-        sla_deadline, object_kind, object_id, correlation_id
+        sla_deadline, object_kind, object_id, correlation_id, promise ->> 'sla_class',
+        (promise ->> 'weather_event_id')::uuid, promise -> 'promise_before', (promise ->> 'calendar_version')::int,
+        (promise ->> 'response_target_s')::int, (promise ->> 'resolution_target_s')::int,
+        (promise ->> 'warn_percent')::int, (promise ->> 'response_deadline')::timestamptz,
+        (promise ->> 'alert_due_at')::timestamptz
     from opened
 ), trail as (
     insert into core.audit (at, actor_id, actor_name, action, object_kind, object_id, site_id, new_status, comment,
@@ -110,8 +119,8 @@ with asked as (
     insert into core.event (event_id, event_type, module, site_id, subject, time, data, schema_version, correlation_id,
         traceparent, actor_id, origin)
     select event_id, $4, $1, site_id, ticket_id, $2,
-        data || jsonb_build_object('ticket_id', ticket_id, 'site', site_id), $5, correlation_id, traceparent,
-        actor_id, origin
+        data || jsonb_build_object('ticket_id', ticket_id, 'site', site_id, 'sla_deadline', promise -> 'sla_deadline'),
+        $5, correlation_id, traceparent, actor_id, origin
     from opened order by n
 ){own}
 select n, ticket_id, site_id, sla_deadline from opened
@@ -146,7 +155,7 @@ class Opening:
         expressions = {name: f"a.{name}" for name in names} | dict(computed or {})
         site = ACCEPTED_SITE.format(site=expressions["site_id"], module=module)
         self._statement = _STATEMENT.format(
-            arrays=", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, start=6)),
+            arrays=", ".join(f"${n}::{kind}[]" for n, kind in enumerate(types, start=7)),
             columns=", ".join(names),
             accepted=", ".join(f"{expression} as {name}" for name, expression in expressions.items()),
             join=join,
@@ -184,7 +193,14 @@ class Opening:
         rows = [_row(request, now) for request in requests]
         columns = [list(column) for column in zip(*rows, strict=True)]
         written = await fetch(
-            self._statement, self._module, now, now.date(), self._event_type, event_type.version, *columns
+            self._statement,
+            self._module,
+            now,
+            now.date(),
+            self._event_type,
+            event_type.version,
+            TERMS.for_opening(now, self._module),
+            *columns,
         )
         on_commit(wake_relay)
         opened: list[OpenedTicket | None] = [None] * len(requests)
@@ -197,7 +213,6 @@ class Opening:
 
 def _row(request: _Request, now: datetime) -> tuple[Any, ...]:
     ctx, ticket = request.ctx, request.ticket
-    due = sla.deadline(now, ticket.priority)
     facts = {
         **request.facts,
         "ticket_type": ticket.ticket_type,
@@ -206,7 +221,6 @@ def _row(request: _Request, now: datetime) -> tuple[Any, ...]:
         "priority": ticket.priority,
         "status": "Open",
         "created_at": now,
-        "sla_deadline": due,
         "created_by": ctx.actor.username,
     }
     sites = ctx.actor.site_filter
@@ -221,7 +235,6 @@ def _row(request: _Request, now: datetime) -> tuple[Any, ...]:
         ticket.object_kind,
         ticket.object_id,
         ticket.comment,
-        due,
         ctx.actor.user_id,
         ctx.actor.username,
         None if sites is None else "|".join(sites),

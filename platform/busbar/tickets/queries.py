@@ -34,7 +34,12 @@ class TicketView(msgspec.Struct, frozen=True, kw_only=True):
     closed_at: datetime | None
     sla_deadline: datetime
     held_s: int
-    """Seconds that the ticket has spent on hold; the deadline has moved by as much."""
+    """Seconds that the ticket has spent on hold; the deadline has moved by the working time among them."""
+    sla_class: str
+    """`standard`, or `storm` for an incident in a weather event."""
+    response_deadline: datetime | None
+    """By when somebody should have taken the ticket."""
+    responded_at: datetime | None
     object_kind: str | None
     """What it is about, for example `incident`; with `object_id`, the id within its module."""
     object_id: str | None

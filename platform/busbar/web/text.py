@@ -19,6 +19,7 @@ MULTI_LINE: Final = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
 SLUG: Final = r"^[a-z][a-z0-9_-]*" + _END
 IDENTIFIER: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*" + _END
 ENTITY_TAGS: Final = r'^(\*|(W/)?"[!#-~]*"( ?, ?(W/)?"[!#-~]*")*)' + _END
+_TIME_OF_DAY: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)" + _END
 _MONEY: Final = r"^[0-9]{1,13}(\.[0-9]{1,2})?" + _END
 _POSITIVE_MONEY: Final = r"^(?![0.]*$)[0-9]{1,13}(\.[0-9]{1,2})?" + _END
 _QUANTITY: Final = r"^[0-9]{1,12}(\.[0-9]{1,3})?" + _END
@@ -32,6 +33,7 @@ PATTERN_MESSAGES: Final[dict[str, str]] = {
     SLUG: "Must be lower-case letters, digits, - and _, starting with a letter",
     IDENTIFIER: "Must be letters, digits and . _ : -, starting with a letter or digit",
     ENTITY_TAGS: 'Must be * or entity tags in quotes, for example "v3"',
+    _TIME_OF_DAY: "Must be a time of day from 00:00 to 24:00, such as 07:30",
     _MONEY: "Must be an amount of at least 0 with at most 13 digits and 2 decimals, such as 1250.50",
     _POSITIVE_MONEY: "Must be an amount above 0 with at most 13 digits and 2 decimals, such as 1250.50",
     _QUANTITY: "Must be a quantity of at least 0 with at most 12 digits and 3 decimals, such as 12.5",
@@ -78,6 +80,8 @@ Longitude = Annotated[float, Meta(ge=-180, le=180)]
 """Degrees east, WGS 84."""
 Moment = Annotated[datetime, Meta(tz=True)]
 """A point in time with its offset (RFC 3339)."""
+TimeOfDay = Annotated[str, Meta(pattern=_TIME_OF_DAY)]
+"""Hours and minutes of a clock on the wall, from 00:00 to 24:00, which is the end of the day."""
 
 
 def _decimal(pattern: str, *, minimum: int, maximum: int, example: str) -> Meta:

@@ -157,7 +157,7 @@ class TestHold:
         promised = (await desk.ticket(ticket_id))["sla_deadline"]
         assert promised == desk.clock.now + timedelta(hours=8)
         held_s = 0
-        for at_work_s, on_hold_s in ((600, 5_025), (1, 1), (86_400, 259_200.25)):
+        for at_work_s, on_hold_s in ((600, 5_025), (1, 1), (14_400, 259_200.25)):
             desk.clock.advance(seconds=at_work_s)
             await commands.hold(desk.ctx, ticket_id, reason="waits for a part")
             assert (await desk.ticket(ticket_id))["sla_deadline"] == promised, "the clock of the SLA stands still"
@@ -168,6 +168,16 @@ class TestHold:
             ticket = await desk.ticket(ticket_id)
             assert (ticket["sla_deadline"], ticket["held_s"]) == (promised, held_s)
             assert (ticket["on_hold"], ticket["hold_since"]) == (False, None)
+
+    async def test_that_begins_after_the_deadline_moves_nothing(self, desk: Desk) -> None:
+        ticket_id = await desk.open(priority="P2")
+        promised = (await desk.ticket(ticket_id))["sla_deadline"]
+        desk.clock.advance(hours=9)
+        await commands.hold(desk.ctx, ticket_id, reason="waits for a part")
+        desk.clock.advance(hours=2)
+        await commands.resume(desk.ctx, ticket_id)
+        ticket = await desk.ticket(ticket_id)
+        assert (ticket["sla_deadline"], ticket["held_s"]) == (promised, 7_200), "the promise was broken by then"
 
     async def test_does_not_shorten_the_deadline_when_the_clock_goes_back(self, desk: Desk) -> None:
         ticket_id = await desk.open()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from busbar.db import execute
 from busbar.errors import ForbiddenTransition, RuleViolated
+from busbar.kit.working_time import ALWAYS
 from busbar.tickets import lifecycle, numbering, sla
 from busbar.tickets.lifecycle import STATUSES
 from busbar.tickets.tests.desk import Desk
@@ -66,26 +67,22 @@ class TestDeadline:
     @pytest.mark.parametrize(("priority", "hours"), [("P1", 4), ("P2", 8), ("P3", 24), ("P4", 72)])
     @given(created_at=MOMENTS)
     def test_follows_the_priority(self, priority: str, hours: int, created_at: datetime) -> None:
-        assert sla.deadline(created_at, priority) - created_at == timedelta(hours=hours)
-
-    @given(
-        st.lists(
-            st.tuples(st.timedeltas(timedelta(0), timedelta(days=9)), st.timedeltas(timedelta(0), timedelta(days=9)))
+        target = sla.TARGETS[sla.STANDARD][priority]
+        promise = sla.Promise(
+            created_at=created_at, response_s=target.response_s, resolution_s=target.resolution_s, warn_percent=80
         )
-    )
-    def test_moves_by_the_sum_of_all_holds(self, periods: list[tuple[timedelta, timedelta]]) -> None:
-        now = datetime(2026, 11, 23, tzinfo=UTC)
-        due = promised = sla.deadline(now, "P2")
-        for at_work, on_hold in periods:
-            held_since = now + at_work
-            now = held_since + on_hold
-            due = sla.resumed(due, held_since, now)
-        assert due - promised == sum((on_hold for _, on_hold in periods), timedelta(0))
+        at = sla.moments(promise, ALWAYS)
+        assert at.resolution_breached - created_at == timedelta(hours=hours)
+        assert at.resolution_warning - created_at == timedelta(hours=hours) * 0.8
+        assert at.response_breached is not None
+        assert created_at < at.response_breached < at.resolution_breached
 
-    @given(MOMENTS, st.timedeltas(timedelta(0), timedelta(days=1)))
-    def test_never_comes_nearer_by_a_clock_that_went_back(self, now: datetime, back: timedelta) -> None:
-        due = sla.deadline(now, "P1")
-        assert sla.resumed(due, now, now - back) == due
+    async def test_of_a_new_ticket_is_the_same_in_the_statement_that_opens_it(self, desk: Desk) -> None:
+        for priority, target in sla.TARGETS[sla.STANDARD].items():
+            ticket = await desk.ticket(await desk.open(priority=priority))
+            assert ticket["sla_deadline"] == desk.clock.now + timedelta(seconds=target.resolution_s)
+            assert ticket["response_deadline"] == desk.clock.now + timedelta(seconds=target.response_s)
+            assert (ticket["sla_class"], ticket["calendar_version"], ticket["sla_round"]) == ("standard", 0, 1)
 
 
 class TestPath:
