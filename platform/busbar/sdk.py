@@ -51,7 +51,7 @@ from busbar.errors import (
     Unavailable,
 )
 from busbar.events.envelope import StoredEvent
-from busbar.events.outbox import publish
+from busbar.events.outbox import publish, wake_relay
 from busbar.events.registry import EventType
 from busbar.events.subscriptions import Subscription
 from busbar.hookspecs import DemoData, PluginInfo, hookimpl
@@ -118,5 +118,5 @@ __all__ = [
     "in_transaction", "iterate_in_thread", "module_scope", "needs", "note", "on_commit", "open_source", "page_request",
     "parse_if_match", "publish", "read_workbook", "record", "record_many", "reopen", "require_people", "resume",
     "set_priority", "spawn", "suggest_mapping", "system_actor", "ticket_reference", "transaction", "utc_now", "uuid7",
-    "versioned",
+    "versioned", "wake_relay",
 ]  # fmt: skip
