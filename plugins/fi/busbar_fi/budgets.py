@@ -107,7 +107,7 @@ on conflict (cost_center_id, fiscal_year) do update set
     actual_amount = y.actual_amount + excluded.actual_amount,
     committed_amount = y.committed_amount + excluded.committed_amount
 """
-# Added to a row that is there: one without is inserted, and then nothing would be negative in between.
+# What is released was committed, so the row is there; an insert would be refused before it finds that out.
 _RELEASE: Final = """
 update fi.budget_year set actual_amount = actual_amount + $3, committed_amount = committed_amount + $4
 where cost_center_id = $1 and fiscal_year = $2
@@ -157,13 +157,21 @@ async def book(
         for stood, stands in zip(before, after, strict=True):
             if stands.over_budget == "stop" and stands.is_over:
                 raise OverBudgetRefused(stood, needed=change)
-    if actual + committed < 0 or committed < 0:
+    if committed < 0:
         await execute(_RELEASE, cost_center_id, fiscal_year, actual, committed)
     else:
         await execute(_BOOK, cost_center_id, fiscal_year, actual, committed)
     for stood, stands in zip(before, after, strict=True):
         if stood.is_over != stands.is_over:
             await _passed(ctx, stands, cost_center, change, source_ticket_id)
+
+
+async def review(ctx: Context, cost_center: asyncpg.Record, fiscal_year: int) -> None:
+    """After a budget, a policy or a place in the hierarchy changed: see anew which budgets are overspent."""
+    for stood in await standing(cost_center["cost_center_id"], fiscal_year):
+        stands = stood.after(actual=ZERO, committed=ZERO)
+        if stood.is_over != stands.is_over:
+            await _passed(ctx, stands, cost_center, ZERO, None)
 
 
 async def _passed(

@@ -100,9 +100,7 @@ class CostEntry(Table, tablename="cost_entry", schema="fi", db=DB):
 
     cost_entry_source_once = Unique(["source_event_id", "source_line"])
     cost_entry_type_known = Check("cost_type in ('CAPEX', 'OPEX')")
-    cost_entry_sign_fits = Check(
-        "(kind = 'cost' and amount > 0) or (kind in ('reversal', 'return') and amount < 0)"
-    )
+    cost_entry_sign_fits = Check("(kind = 'cost' and amount > 0) or (kind in ('reversal', 'return') and amount < 0)")
     cost_entry_reversal_names_its_entry = Check("(kind = 'reversal') = (reverses is not null)")
     cost_entry_source_complete = Check(
         "(source_event_id is null) = (source_line is null) and (source_event_id is null) = (source_event_type is null)"

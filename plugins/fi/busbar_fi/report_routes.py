@@ -1,0 +1,59 @@
+"""The HTTP side of reports, under /api/v1/fi/reports."""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from litestar import Response, get
+from litestar.params import FromQuery, QueryParameter
+from litestar.response import Stream
+
+from busbar.sdk import RequestContext, needs
+from busbar_fi import exports, reports
+from busbar_fi.events import CostType
+from busbar_fi.reports import CostReport, Filters, GroupBy
+
+_TEXT = r"^[^\x00-\x1f\x7f]*$"
+_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+Format = Literal["json", "csv", "xlsx"]
+
+
+@get("/reports/costs", opt=needs("fi.read"))
+async def report_costs(
+    ctx: RequestContext,
+    by: FromQuery[GroupBy],
+    site: Annotated[str | None, QueryParameter(max_length=40, pattern="^[a-z][a-z0-9_-]*$")] = None,
+    cost_center_id: Annotated[
+        str | None, QueryParameter(max_length=60, pattern=_TEXT, description="With everything below it.")
+    ] = None,
+    fiscal_year: Annotated[
+        int | None, QueryParameter(ge=1900, le=2200, description="Fills the budget columns by cost center, too.")
+    ] = None,
+    first_day: Annotated[date | None, QueryParameter(name="from", description="First posting date.")] = None,
+    last_day: Annotated[date | None, QueryParameter(name="until", description="Last posting date, inclusive.")] = None,
+    cost_type: FromQuery[CostType | None] = None,
+    asset_id: Annotated[str | None, QueryParameter(max_length=60, pattern=_TEXT)] = None,
+    ticket_id: Annotated[str | None, QueryParameter(max_length=60, pattern=_TEXT)] = None,
+    output: Annotated[Format, QueryParameter(name="format")] = "json",
+) -> Response[CostReport] | Stream:
+    """Sum costs up by cost center, type, month, asset or ticket; as JSON, or as a file with all rows."""
+    filters = Filters(
+        site=site,
+        cost_center_id=cost_center_id,
+        fiscal_year=fiscal_year,
+        first_day=first_day,
+        last_day=last_day,
+        cost_type=cost_type,
+        asset_id=asset_id,
+        ticket_id=ticket_id,
+    )
+    if output == "json":
+        return Response(await reports.costs(ctx, by, filters))
+    report = await reports.costs(ctx, by, filters, rows_max=reports.ROWS_EXPORTED_MAX)
+    name = {"Content-Disposition": f'attachment; filename="costs-by-{by}.{output}"'}
+    if output == "csv":
+        return Stream(exports.as_csv(report), media_type="text/csv; charset=utf-8", headers=name)
+    return Stream(exports.as_xlsx(report), media_type=_XLSX, headers=name)
+
+
+REPORT_ROUTES = (report_costs,)
