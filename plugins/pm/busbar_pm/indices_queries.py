@@ -25,6 +25,11 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     """Until when open outages have lasted."""
 
+    @property
+    def today(self) -> date:
+        """The day that it is at the site."""
+        return self.as_of.astimezone(ZoneInfo(self.timezone)).date()
+
     def begin_of(self, day: date) -> datetime:
         """The moment at which a day begins at the site."""
         return datetime.combine(day, time(), ZoneInfo(self.timezone)).astimezone(UTC)

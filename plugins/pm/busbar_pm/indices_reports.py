@@ -4,7 +4,6 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -123,7 +122,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     site: str | None = None
     begins: date | None = None
-    """By default the first day of the current year."""
+    """By default the first day of the last day's year, at the latest of the current one."""
     ends: date | None = None
     """The first day after; by default tomorrow."""
     feeder_id: str | None = None
@@ -169,15 +168,16 @@ async def report(ctx: Context, asked: Asked, *, by: Grouping, per_feeder: bool) 
 
 
 async def major_event_days(
-    ctx: Context, *, site: str | None, year: int, customers_served: int | None
+    ctx: Context, *, site: str | None, year: int | None, customers_served: int | None
 ) -> MajorEventDays:
-    """The threshold of a year and the days that exceed it.
+    """The threshold of a year, by default of the current one, and the days that exceed it.
 
     Raises:
         NotFound: the site is not the actor's, or lacks plant maintenance.
         InvalidPayload: the site must be named.
     """
     scope = await _scope(ctx, site)
+    year = year or scope.today.year
     days = date(year, 1, 1), date(year + 1, 1, 1)
     served = await _customers_of_site(scope, Asked(customers_served=customers_served))
     daily = await queries.tallies_by_day(scope, (history_of(year)[0], days[1]))
@@ -232,17 +232,19 @@ async def _scope(ctx: Context, site: str | None) -> Scope:
 
 
 def _days(scope: Scope, asked: Asked) -> Period:
-    today = scope.as_of.astimezone(ZoneInfo(scope.timezone)).date()
-    ends = asked.ends or today + timedelta(days=1)
-    begins = asked.begins or date(min(today.year, ends.year), 1, 1)
-    for field, day in (("from", begins), ("to", ends)):
-        if not YEAR_MIN <= day.year <= YEAR_MAX:
-            raise _refused(field, f"must lie in the years {YEAR_MIN} to {YEAR_MAX}")
+    ends = _possible("to", asked.ends or scope.today + timedelta(days=1))
+    begins = _possible("from", asked.begins or date(min(scope.today, ends - timedelta(days=1)).year, 1, 1))
     if begins >= ends:
         raise _refused("to", f"must lie after {begins}; it is the first day that no longer counts")
     if (ends - begins).days > YEARS_MAX * 366:
         raise _refused("from", f"must lie at most {YEARS_MAX} years before the end")
     return begins, ends
+
+
+def _possible(field: str, day: date) -> date:
+    if not YEAR_MIN <= day.year <= YEAR_MAX:
+        raise _refused(field, f"must lie in the years {YEAR_MIN} to {YEAR_MAX}")
+    return day
 
 
 async def _feeders(scope: Scope, asked: Asked, *, per_feeder: bool) -> list[Part] | None:

@@ -34,7 +34,7 @@ Feeder = Annotated[
 ]
 From = Annotated[
     date | None,
-    QueryParameter(name="from", description="The first day, by the site's clocks; by default this year's first."),
+    QueryParameter(name="from", description="The first day, by the site's clocks; by default the year's first."),
 ]
 To = Annotated[
     date | None, QueryParameter(name="to", description="The first day that no longer counts; by default tomorrow.")
@@ -74,8 +74,10 @@ async def get_indices(
 @get("/indices/major-event-days", opt=_READ)
 async def list_major_event_days(
     ctx: RequestContext,
-    year: Annotated[int, QueryParameter(name="year", ge=YEAR_MIN, le=YEAR_MAX)],
     site: Site = None,
+    year: Annotated[
+        int | None, QueryParameter(name="year", ge=YEAR_MIN, le=YEAR_MAX, description="By default the current one.")
+    ] = None,
     customers_served: CustomersServed = None,
 ) -> MajorEventDays:
     """The days of a year whose SAIDI exceeds the threshold, which the five years before it set (2.5 beta method)."""

@@ -1,6 +1,5 @@
 """A hundred outages reported over HTTP, and the indices that come of them."""
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -11,7 +10,17 @@ import pytest_asyncio
 from busbar.sdk import execute
 from busbar.testing.plugins import add_site
 from busbar_pm.tests.conftest import Served
-from busbar_pm.tests.indices_reference import PARENTS, SERVED, Outage, counted, day_of, feeder, hundred, major_days
+from busbar_pm.tests.indices_reference import (
+    BERLIN,
+    PARENTS,
+    SERVED,
+    Outage,
+    counted,
+    day_of,
+    feeder,
+    hundred,
+    major_days,
+)
 from busbar_pm.tests.work import report
 
 YEAR = {"site": "berlin", "from": "2024-01-01", "to": "2025-01-01"}
@@ -199,11 +208,30 @@ class TestWhoAsks:
         answer = await admin.get("/api/v1/pm/indices")
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "site")
 
+    async def test_gets_this_year_and_the_year_of_the_end_by_default(self, admin: httpx.AsyncClient) -> None:
+        now = datetime.now(BERLIN)
+        for sent, begins in (({}, f"{now:%Y}-01-01"), ({"to": "2024-01-01"}, "2023-01-01")):
+            answer = await admin.get("/api/v1/pm/indices", params={"site": "berlin", "by": "year"} | sent)
+            assert answer.json()["begins"] == begins
+        listed = await admin.get("/api/v1/pm/indices/incidents", params={"site": "berlin", "to": "2024-01-01"})
+        assert {item["day"][:4] for item in listed.json()["items"]} == {"2023"}
+
+    async def test_may_sort_by_each_column_named(self, admin: httpx.AsyncClient) -> None:
+        for column in ("customer_minutes", "customers_affected", "started_at"):
+            seen: list[Any] = []
+            more: dict[str, Any] = {}
+            while not seen or more:
+                page = await ask(admin, "/incidents", sort=f"-{column}", limit=9, **more)
+                seen += [item[column] for item in page["items"]]
+                more = {"cursor": page["next"]} if page["next"] else {}
+            assert len(seen) == page["total"]
+            assert seen == sorted(seen, reverse=True)
+
     async def test_may_say_how_many_are_served(self, admin: httpx.AsyncClient) -> None:
         registered, told = await ask(admin, by="total"), await ask(admin, by="total", customers_served=10_000)
         one, other = (answer["cells"][0]["all_days"]["saidi_minutes"] for answer in (registered, told))
         assert other == pytest.approx(one / 2)
-        days: Callable[[dict[str, Any]], list[str]] = lambda answer: [d["day"] for d in answer["major_event_days"]]  # noqa: E731 - short
-        assert days(told) == days(registered) != []
+        days, registered_days = ([day["day"] for day in each["major_event_days"]] for each in (told, registered))
+        assert days == registered_days != []
         feeder_only = await ask(admin, by="total", feeder="F2", customers_served=600)
         assert (feeder_only["customers_served"], feeder_only["cells"][0]["customers_served"]) == (5_000, 600)
