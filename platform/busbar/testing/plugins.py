@@ -19,6 +19,7 @@ from busbar.kit.ids import uuid7
 from busbar.schema.core import CORE
 from busbar.schema.drift import drift
 from busbar.sites.directory import DIRECTORY
+from busbar.tickets.sla_terms import TERMS
 
 
 def load_plugin(module: ModuleType, *, name: str) -> Plugin:
@@ -49,6 +50,7 @@ async def add_site(site_id: str, *modules: str) -> None:
     for module in modules:
         await execute("insert into core.site_module (site_id, module, enabled) values ($1, $2, true)", site_id, module)
     await DIRECTORY.refresh()
+    await TERMS.refresh(utc_now)
 
 
 def context_of(username: str, *, permissions: Sequence[str], sites: Sequence[str], clock: Clock = utc_now) -> Context:

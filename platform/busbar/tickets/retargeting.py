@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -16,7 +17,7 @@ from busbar.tickets.sla_terms import INCIDENT, TERMS, promise_before
 BATCH: Final = 100
 """So many tickets are changed in one transaction."""
 AT_ONCE_MAX: Final = 1_000
-"""So many are changed before the request is answered; the rest by the job."""
+"""So many are changed before a request is answered, or in a run of the job; the rest in the next one."""
 SETTLES_AFTER: Final = timedelta(minutes=1)
 """So long after a change of an event a process may still open tickets without knowing of it."""
 
@@ -51,13 +52,13 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
     warn_percent: int
 
 
-async def settle(ctx: Context, weather_event_id: Any, *, tickets_max: int = AT_ONCE_MAX) -> int:
-    """Bring tickets that are not in the class that this event means for them into it; returns how many.
+async def settle(ctx: Context, weather_event_id: UUID) -> int:
+    """Bring tickets that are not in the class that this event means for them into it, at most AT_ONCE_MAX.
 
-    It can be cut off anywhere and run again, by several at once.
+    Returns how many were changed. It can be cut off anywhere and run again, by several at once.
     """
     changed = 0
-    while changed < tickets_max:
+    while changed < AT_ONCE_MAX:
         async with transaction():
             tickets = await fetch(_LEAVING, weather_event_id, BATCH)
             tickets = tickets or await fetch(_COMING, weather_event_id, BATCH)

@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from busbar.events.registry import REGISTRY
 from busbar.testing.database import TestServer, fresh_database
+from busbar.tickets.sla_alerts import event_types_of
 from busbar.tickets.tests.desk import OPENED, UPDATED, Desk, make_desk
 
 
@@ -19,5 +20,5 @@ async def shared_database(postgres: TestServer) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def desk(shared_database: None, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    monkeypatch.setattr(REGISTRY, "_types", {each.name: each for each in (OPENED, UPDATED)})
+    monkeypatch.setattr(REGISTRY, "_types", {each.name: each for each in (OPENED, UPDATED, *event_types_of("tst"))})
     return await make_desk()

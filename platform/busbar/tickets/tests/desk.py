@@ -12,7 +12,7 @@ from busbar.db import execute, fetch, fetchrow, fetchval
 from busbar.events.registry import EventType
 from busbar.testing.plugins import add_site, context_of
 from busbar.tickets import commands
-from busbar.tickets.events import TicketCreated, TicketUpdated
+from busbar.tickets.events import SlaAlert, TicketCreated, TicketUpdated
 from busbar.tickets.opening import NewTicket, Opening
 
 OPENED = EventType(name="TST_TICKET_CREATED", module="tst", data=TicketCreated)
@@ -45,9 +45,11 @@ class HandClock:
 class Desk:
     """Opens tickets of the module at the site `north`, and reads what became of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more_sites: str) -> None:
         self.clock = HandClock()
-        self.ctx = self.context("mia")
+        self.ctx = context_of(
+            "mia", permissions=("tst.read", "tst.write"), sites=("north", *more_sites), clock=self.clock
+        )
         self.opening = Opening(module="tst", event_type=OPENED.name, columns={})
 
     def context(
@@ -56,11 +58,19 @@ class Desk:
         """Somebody who works at `site`."""
         return context_of(username, permissions=permissions, sites=(site,), clock=self.clock)
 
-    async def open(self, *, priority: str = "P3", status: str = "Open", on_hold: bool = False) -> str:
+    async def open(
+        self,
+        *,
+        priority: str = "P3",
+        status: str = "Open",
+        on_hold: bool = False,
+        ticket_type: str = "Maintenance",
+        site: str = "north",
+    ) -> str:
         """A ticket in this state, which came about by the commands; the clock goes on by a minute with each."""
-        ticket = NewTicket(ticket_type="Maintenance", title="Look at it", priority=priority, site_id="north")
+        ticket = NewTicket(ticket_type=ticket_type, title="Look at it", priority=priority, site_id=site)
         opened = await self.opening.open(self.ctx, ticket, facts={})
-        assert opened is not None, "the site north has the module"
+        assert opened is not None, f"the site {site} has the module"
         for step in WAYS[status]:
             self.clock.advance(minutes=1)
             await commands.change_status(self.ctx, opened.ticket_id, new_status=step)
@@ -83,6 +93,15 @@ class Desk:
             ticket_id,
         )
         return [tuple(row) for row in rows]
+
+    async def alerts(self, ticket_id: str) -> list[tuple[str, str, int]]:
+        """Which alerts were told: warning or breach, of which target, in which round."""
+        rows = await fetch(
+            "select event_type, data from core.event where subject = $1 and event_type like '%SLA%' order by seq",
+            ticket_id,
+        )
+        told = [(row["event_type"], msgspec.json.decode(row["data"], type=SlaAlert)) for row in rows]
+        return [(name.rpartition("_")[2], alert.target, alert.round) for name, alert in told]
 
     async def told(self, ticket_id: str) -> list[TicketUpdated]:
         """What the events after the first say."""
