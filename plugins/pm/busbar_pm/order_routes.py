@@ -98,10 +98,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     EXAMPLE: ClassVar[dict[str, Any]] = {
         "notes": "Joint replaced, tested at 2 U0",
-        "actuals": {
-            "labour": [{"description": "Jointer", "hours": "3.5", "hourly_rate": "68.00"}],
-            "costs": [{"description": "Excavation", "amount": "480.00"}],
-        },
+        "actuals": Actuals.EXAMPLE,
     }
 
     notes: Text = "Done."
