@@ -121,7 +121,7 @@ def _field(row: dict[str, str]) -> Field:
         type=kind,
         length=int(size) if size and not is_decimal else None,
         precision=int(precision) if is_decimal and precision else None,
-        scale=int(scale) if is_decimal else 0,
+        scale=int(scale) if is_decimal and scale else 0,
         key=row["key"] == "Y",
         creatable=row["creatable"] == "Y",
         updatable=row["updatable"] == "Y",
