@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from decimal import Decimal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -25,8 +26,11 @@ from busbar_pm import assets, incident_changes, incidents, order_completion, ord
 from busbar_pm.events import FaultType, OrderType, Severity
 from busbar_pm.incident_changes import RestorationStep
 from busbar_pm.incidents import NewIncident
+from busbar_pm.order_completion import Actuals, CostEntry, LabourEntry
+from busbar_pm.order_work import ChecklistItem, PlannedComponent, PlannedLabour
 from busbar_pm.orders import NewOrder
 from busbar_pm.seed_network import TOWNS, assets_of
+from busbar_pm.seed_plans import COST_CENTER, FITTER_RATE, add_plans
 
 Stage = Literal["Open", "Assigned", "In_Progress", "on hold", "resumed", "Closed", "Cancelled", "reopened"]
 
@@ -54,6 +58,12 @@ class DemoOrder(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     due_in_days: int
     stage: Stage = "Open"
+    labour: tuple[tuple[str, str], ...] = ()
+    """What kind of work, and hours: planned, and worked when the order is closed."""
+    components: tuple[tuple[str, str], ...] = ()
+    """Material and quantity."""
+    bill: tuple[str, str] | None = None
+    """From whom, and how much, when the order is closed."""
 
 
 INCIDENTS: Final = (
@@ -96,17 +106,30 @@ INCIDENTS: Final = (
     ),
 )  # fmt: skip
 ORDERS: Final = (
-    DemoOrder(asset="SUB-01", order_type="preventive", due_in_days=14, text="Yearly inspection of the substation"),
-    DemoOrder(asset="TRF-011", order_type="preventive", due_in_days=30, text="Oil sample and dissolved gas analysis"),
-    DemoOrder(asset="SWT-011A", order_type="corrective", due_in_days=-3, stage="Assigned", text="Replace the drive"),
+    DemoOrder(
+        asset="SUB-01", order_type="preventive", due_in_days=14, text="Yearly inspection of the substation",
+        labour=(("Fitter", "16"), ("Protection engineer", "8")),
+    ),
+    DemoOrder(
+        asset="TRF-011", order_type="preventive", due_in_days=30, text="Oil sample and dissolved gas analysis",
+        labour=(("Fitter", "2"),), components=(("SAMPLE-BOTTLE", "2"),),
+    ),
+    DemoOrder(
+        asset="SWT-011A", order_type="corrective", due_in_days=-3, stage="Assigned", text="Replace the drive",
+        labour=(("Fitter", "6"),), components=(("SWITCH-DRIVE", "1"),),
+    ),
     DemoOrder(asset="FDR-021", order_type="corrective", due_in_days=2, stage="In_Progress", text="Clear the line way"),
     DemoOrder(asset="PUMP-01", order_type="emergency", due_in_days=0, stage="on hold", text="Replace the bearing"),
-    DemoOrder(asset="PUMP-02", order_type="preventive", due_in_days=-20, stage="Closed", text="Change the shaft seal"),
     DemoOrder(
-        asset="TRF-012", order_type="preventive", due_in_days=-75, stage="Closed", text="Service the tap changer"
+        asset="PUMP-02", order_type="preventive", due_in_days=-20, stage="Closed", text="Change the shaft seal",
+        labour=(("Mechanic", "4.5"),),
+    ),
+    DemoOrder(
+        asset="TRF-012", order_type="preventive", due_in_days=-75, stage="Closed", text="Service the tap changer",
+        labour=(("Fitter", "12"),), bill=("Tap changer service of the maker", "3480.00"),
     ),
     DemoOrder(asset="VLV-01", order_type="corrective", due_in_days=-9, stage="Cancelled", text="Regrease the spindle"),
-)
+)  # fmt: skip
 HISTORY_CAUSES: Final = (
     "Storm: branch in the overhead line",
     "Third party: cable hit during road works",
@@ -127,6 +150,7 @@ async def add_demo_data(ctx: Context) -> None:
                 await _add_incident(ctx, site_id, number, incident)
             for order in ORDERS:
                 await _add_order(ctx, site_id, order)
+            await add_plans(ctx, site_id)
 
 
 async def _add_assets(ctx: Context, site_id: str) -> None:
@@ -210,15 +234,37 @@ async def _add_order(ctx: Context, site_id: str, demo: DemoOrder) -> None:
     async with transaction():
         order = await orders.plan(
             _at(ctx, planned),
-            NewOrder(asset_id=asset_id, order_type=demo.order_type, description=demo.text, scheduled_date=due.date()),
+            NewOrder(
+                asset_id=asset_id,
+                order_type=demo.order_type,
+                description=demo.text,
+                scheduled_date=due.date(),
+                cost_center_id=COST_CENTER,
+                checklist=(ChecklistItem(text="Work permit is there"), ChecklistItem(text="Site is left tidy")),
+                labour=tuple(PlannedLabour(**each) for each in _labour(demo)),
+                components=tuple(PlannedComponent(material_id=m, quantity=Decimal(q)) for m, q in demo.components),
+            ),
         )
         order_id = UUID(order.order_id)
         if demo.stage == "Closed":
-            await order_completion.complete(_at(ctx, due), order_id, notes="Done as planned; nothing else was found.")
+            await _finish(_at(ctx, due), order_id, demo)
         elif demo.stage == "Cancelled":
             await orders.call_off(_at(ctx, due), order_id, reason="The asset is to be replaced next year.")
         else:
             await _work(ctx, order.ticket_id, demo.stage, begun=planned, hours=(now - planned) / timedelta(hours=1))
+
+
+async def _finish(ctx: Context, order_id: UUID, demo: DemoOrder) -> None:
+    for position in (1, 2):
+        await orders.tick(ctx, order_id, position, done=True)
+    costs = () if demo.bill is None else (CostEntry(description=demo.bill[0], amount=Decimal(demo.bill[1])),)
+    actuals = Actuals(labour=tuple(LabourEntry(**each) for each in _labour(demo)), costs=costs)
+    notes = "Done as planned; nothing else was found."
+    await order_completion.complete(ctx, order_id, notes=notes, actuals=actuals)
+
+
+def _labour(demo: DemoOrder) -> list[dict[str, Any]]:
+    return [{"description": kind, "hours": Decimal(hours), "hourly_rate": FITTER_RATE} for kind, hours in demo.labour]
 
 
 async def _work(ctx: Context, ticket_id: str, stage: Stage, *, begun: datetime, hours: float) -> None:

@@ -11,7 +11,8 @@ SEED = Context(actor=system_actor("seed"), correlation_id="seed", clock=lambda: 
 
 
 async def counts() -> dict[str, int]:
-    tables = ("pm.asset", "pm.incident", "pm.restoration_step", "pm.maintenance_order", "core.ticket", "core.audit")
+    tables = ("pm.asset", "pm.incident", "pm.restoration_step", "pm.maintenance_order", "pm.maintenance_plan",
+              "pm.maintenance_call", "pm.measurement", "pm.order_actual", "core.ticket", "core.audit")  # fmt: skip
     return {table: await fetchval(f"select count(*) from {table}") for table in tables}
 
 
@@ -44,6 +45,17 @@ class TestTheDemoData:
         wrong = "select count(*) from pm.incident where restored_at < started_at or restored_at > $1"
         assert await fetchval(wrong, NOW) == 0
         assert await fetchval("select count(*) from core.ticket where closed_at < created_at") == 0
+
+    async def test_has_plans_of_every_kind_and_orders_that_they_called_for(self, ctx: Context) -> None:
+        await add_demo_data(SEED)
+        kinds = {row[0] for row in await fetch("select distinct kind from pm.maintenance_plan")}
+        assert kinds == {"calendar", "meter", "condition", "incident"}
+        called = await fetch("select kind, count(*) from pm.maintenance_call join pm.maintenance_plan using (plan_id) "
+                             "group by kind order by kind")  # fmt: skip
+        assert [tuple(row) for row in called] == [("calendar", 2), ("condition", 2), ("meter", 2)]
+        assert await fetchval("select count(*) from pm.asset_history where cost > 0 and labour_hours > 0") == 4
+        causes = {row[0] for row in await fetch("select distinct cause from pm.incident")}
+        assert {"unknown", "vegetation", "third_party", "ageing", "animal"} <= causes
 
     async def test_is_added_only_once(self, ctx: Context) -> None:
         await add_demo_data(SEED)
