@@ -21,7 +21,7 @@ from busbar_pm.events import UNKNOWN
 
 CodeGroup = Literal["object_part", "damage", "cause", "detection"]
 CODE_GROUPS: Final[tuple[str, ...]] = get_args(CodeGroup)
-"""Which part failed, how it was damaged, why, and how that was found: ISO 14224, tables B.1 to B.4, in SAP's words."""
+"""Which part failed, how it was damaged, why, and how that was found: ISO 14224, annex B, in SAP's words."""
 
 
 class FailureCode(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -55,6 +55,11 @@ class CostEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class Actuals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the work took. Material issued from stock is not named here: materials management tells of it."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "labour": [{"description": "Jointer", "hours": "3.5", "hourly_rate": "68.00"}],
+        "costs": [{"description": "Excavation", "amount": "480.00"}],
+    }
 
     labour: Annotated[tuple[LabourEntry, ...], msgspec.Meta(max_length=100)] = ()
     costs: Annotated[tuple[CostEntry, ...], msgspec.Meta(max_length=100)] = ()
@@ -146,7 +151,7 @@ async def complete(
 
 async def _completed(ctx: Context, order: Mapping[str, Any], notes: str) -> OrderCompleted:
     rows = await fetch(
-        "select kind, description, amount, hours from pm.order_actual where order_id = $1 order by entry_id",
+        "select kind, description, amount, hours from pm.order_actual where order_id = $1 order by id",
         order["order_id"],
     )
     return OrderCompleted(

@@ -153,8 +153,8 @@ async def get_order(ctx: Context, order_id: UUID) -> OrderView:
 
 
 _COMPONENTS = """
-select material_id, coalesce(c.quantity, 0) as planned, coalesce(i.quantity, 0) as issued,
-    coalesce(i.value, 0) as issued_value
+select material_id, coalesce(c.quantity, 0.000) as planned, coalesce(i.quantity, 0.000) as issued,
+    coalesce(i.value, 0.00) as issued_value
 from (select material_id, quantity from pm.order_component where order_id = $1) c
 full join (
     select material_id, sum(quantity) as quantity, sum(value) as value
@@ -163,17 +163,17 @@ full join (
 """
 _COSTS = """
 select p.hours as planned_hours, p.amount as planned_labour, a.hours as actual_hours, a.labour as actual_labour,
-    a.external, a.material, i.value as issued, a.amount + i.value as total
+    a.external, a.material, i.value as issued, a.labour + a.external + a.material + i.value as total
 from (
-    select coalesce(sum(hours), 0) as hours, coalesce(sum(round(hours * hourly_rate, 2)), 0) as amount
+    select coalesce(sum(hours), 0.000) as hours, coalesce(sum(round(hours * hourly_rate, 2)), 0.00) as amount
     from pm.order_planned_labour where order_id = $1
 ) p, (
-    select coalesce(sum(hours), 0) as hours, coalesce(sum(amount), 0) as amount,
-        coalesce(sum(amount) filter (where kind = 'labour'), 0) as labour,
-        coalesce(sum(amount) filter (where kind = 'external'), 0) as external,
-        coalesce(sum(amount) filter (where kind = 'material'), 0) as material
+    select coalesce(sum(hours), 0.000) as hours,
+        coalesce(sum(amount) filter (where kind = 'labour'), 0.00) as labour,
+        coalesce(sum(amount) filter (where kind = 'external'), 0.00) as external,
+        coalesce(sum(amount) filter (where kind = 'material'), 0.00) as material
     from pm.order_actual where order_id = $1
-) a, (select coalesce(sum(value), 0) as value from pm.order_issue where order_id = $1) i
+) a, (select coalesce(sum(value), 0.00) as value from pm.order_issue where order_id = $1) i
 """
 
 
@@ -185,7 +185,7 @@ async def _work(order_id: UUID) -> OrderWork:
         f"select {columns_of(LabourView)} from pm.order_planned_labour where order_id = $1 order by position", order_id
     )
     actuals = await fetch(
-        f"select {columns_of(ActualView)} from pm.order_actual where order_id = $1 order by entry_id", order_id
+        f"select {columns_of(ActualView)} from pm.order_actual where order_id = $1 order by id", order_id
     )
     components = await fetch(_COMPONENTS, order_id)
     costs = await fetchrow(_COSTS, order_id)

@@ -9,6 +9,7 @@ from busbar.sdk import (
     DemoData,
     EventType,
     Importer,
+    Job,
     Permission,
     PluginInfo,
     RoleDefault,
@@ -16,7 +17,8 @@ from busbar.sdk import (
     Subscription,
     hookimpl,
 )
-from busbar_pm import inbound, incidents, orders, seed
+from busbar_pm import seed
+from busbar_pm.automation import JOBS, SUBSCRIPTIONS
 from busbar_pm.events import EVENT_TYPES
 from busbar_pm.importers import IMPORTERS
 from busbar_pm.permissions import PERMISSIONS, ROLES
@@ -58,14 +60,12 @@ def busbar_event_types() -> Sequence[EventType]:
 
 @hookimpl
 def busbar_subscriptions() -> Sequence[Subscription]:
-    followed = ("PM_TICKET_UPDATED",)
-    return (
-        Subscription(name="pm.incident_follows_ticket", module="pm", pattern=followed, handler=incidents.follow_ticket),
-        Subscription(name="pm.order_follows_ticket", module="pm", pattern=followed, handler=orders.follow_ticket),
-        Subscription(
-            name="pm.order_takes_issue", module="pm", pattern=("MM_STOCK_CHANGED",), handler=inbound.take_issue
-        ),
-    )
+    return SUBSCRIPTIONS
+
+
+@hookimpl
+def busbar_jobs() -> Sequence[Job]:
+    return JOBS
 
 
 @hookimpl

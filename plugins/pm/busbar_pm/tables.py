@@ -184,7 +184,8 @@ class Component(Table, tablename="order_component", schema="pm", db=DB):
 class Actual(Table, tablename="order_actual", schema="pm", db=DB):
     """What an order's work cost: hours, an outside firm, material bought for it; not what came from stock."""
 
-    entry_id = UUID(primary_key=True, default=None, null=False)
+    id = BigSerial(primary_key=True)
+    entry_id = UUID(default=None, null=False, unique=True)
     order_id = UUID(default=None, null=False)
     kind = Text(default=None, null=False)
     description = Text(default=None, null=False)

@@ -46,7 +46,8 @@ CREATE TABLE pm.order_component (
 ALTER TABLE pm.order_component ADD CONSTRAINT component_once UNIQUE (order_id, material_id);
 ALTER TABLE pm.order_component ADD CONSTRAINT component_quantity_positive CHECK (quantity > 0);
 CREATE TABLE pm.order_actual (
-    entry_id UUID PRIMARY KEY NOT NULL,
+    id BIGSERIAL PRIMARY KEY NOT NULL,
+    entry_id UUID UNIQUE NOT NULL,
     order_id UUID NOT NULL,
     kind TEXT NOT NULL,
     description TEXT NOT NULL,
