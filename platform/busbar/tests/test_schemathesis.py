@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -59,6 +60,8 @@ async def known(app: RunningApp) -> dict[str, list[str]]:
     form = aiohttp.FormData({"importer": "pm.assets", "site": "a"})
     form.add_field("file", b"asset_type,name\nfeeder,x\n", filename="assets.csv")
     imported = await admin.send("POST", "/imports", data=form)
+    storm = {"site": "a", "name": "Storm", "starts_at": datetime.now(UTC).isoformat()}
+    weather = [await admin.post("/sla/weather-events", storm) for _ in range(3)]
     events = (await admin.get("/events"))["items"]
     deliveries = (await admin.get("/deliveries"))["items"]
     return {
@@ -78,6 +81,7 @@ async def known(app: RunningApp) -> dict[str, list[str]]:
         "event_id": [event["id"] for event in events],
         "delivery_id": [delivery["delivery_id"] for delivery in deliveries],
         "key": [tickets[0], events[0]["correlationid"]],
+        "weather_event_id": [each["weather_event_id"] for each in weather],
         "version": ["1"],
     }
 

@@ -5,6 +5,7 @@ operation that is added later is held to it without anybody thinking of it.
 """
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -36,6 +37,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "/discard": {"reason": MARK},
     "/rollback": {"version": 1},
     "/modules/{module}": {"enabled": False},
+    "/withdraw": {"reason": MARK},
+    "/calendar": {"hours": None},
+    "/sla-targets": {"targets": []},
     "/password": {"password": PASSWORD + " again"},
     "/sites/{site_id}": {"name": "Mine now"},
     "/users/{user_id}": {"display_name": "Mine now"},
@@ -67,6 +71,8 @@ async def things(app: RunningApp) -> Things:
     user = {"username": MARK, "display_name": MARK, "password": PASSWORD, "roles": ["Admin"], "sites": ["a"]}
     values["user_id"] = (await admin.post("/users", user))["user_id"]
     values["import_id"] = await _import(there)
+    storm = {"site": "a", "name": MARK, "starts_at": datetime.now(UTC).isoformat()}
+    values["weather_event_id"] = (await there.post("/sla/weather-events", storm))["weather_event_id"]
     await app.quiet()
     event = (await there.get(f"/events?subject={values['ticket_id']}&limit=1"))["items"][0]
     values |= {"event_id": event["id"], "key": event["correlationid"]}
@@ -157,6 +163,7 @@ class TestReadingFromAnotherSite:
             "/audit?site=a",
             f"/audit?object_id={values['ticket_id']}",
             f"/users?text={MARK}",
+            "/sla/weather-events?site=a",
         ):
             answer = await here.send("GET", query)
             assert answer.status == 404 or answer.body["items"] == [], (query, answer)
@@ -216,6 +223,7 @@ class TestNamingAThingOfAnotherSite:
         order = {"asset_id": asset_id, "order_type": "preventive", "description": "x", "scheduled_date": "2027-01-01"}
         asset = {"asset_type": "feeder", "name": "x"}
         user = {"username": "spy", "display_name": "x", "password": PASSWORD, "roles": [], "sites": ["a"]}
+        storm = {"site": "a", "name": "x", "starts_at": datetime.now(UTC).isoformat()}
         route = {"name": "x", "sites": ["a"], "pattern": ["*"], "endpoint_id": things.values["endpoint_id"]}
         await app.quiet()
         before = await _everything()
@@ -225,6 +233,7 @@ class TestNamingAThingOfAnotherSite:
             ("/pm/assets", asset | {"site": "a"}),
             ("/pm/assets", asset | {"parent_id": asset_id}),
             ("/users", user),
+            ("/sla/weather-events", storm),
             ("/routes", route),
             ("/deliveries/replay", {"reason": "x", "dry_run": False, "site": "a"}),
             ("/routes/dry-run", {"route_id": things.values["route_id"], "event_id": things.values["event_id"]}),
@@ -251,6 +260,7 @@ async def _everything() -> dict[str, Any]:
     """How much there is, and in which versions: what an attack from outside must not change."""
     counted = {}
     for table in ("core.ticket", "core.event", "core.user_account", "core.route", "core.endpoint", "core.site_module",
+                  "core.site_calendar", "core.sla_terms", "core.weather_event",
                   "pm.asset", "pm.incident", "pm.maintenance_order", "core.site"):  # fmt: skip
         (row,) = await fetch(f"select count(*) as rows, md5(string_agg(t::text, '|' order by t::text)) from {table} t")
         counted[table] = tuple(row)

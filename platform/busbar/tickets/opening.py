@@ -132,8 +132,8 @@ class Opening:
 
     `columns` are the module's own columns of `asked` (name to PostgreSQL type, no arrays). `join` and `where` decide
     which requests are accepted, over `asked a`; by default those whose site is the actor's and has the module enabled.
-    `computed` gives columns of `accepted` by SQL expression, new ones or in place of what was asked. `own` are further
-    CTEs over `opened`, as (name, SQL) pairs.
+    `computed` gives columns of `accepted` by SQL expression, new ones or in place of what was asked, but for the
+    priority, whose deadlines are worked out beforehand. `own` are further CTEs over `opened`, as (name, SQL) pairs.
     `event_type` is told for each ticket; its Struct is a `TicketCreated` with the module's facts beside it.
     """
 
@@ -199,7 +199,7 @@ class Opening:
             now.date(),
             self._event_type,
             event_type.version,
-            TERMS.for_opening(now, self._module),
+            TERMS.for_opening(now, self._module, {request.ticket.priority for request in requests}),
             *columns,
         )
         on_commit(wake_relay)

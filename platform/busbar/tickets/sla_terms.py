@@ -1,6 +1,6 @@
 """What is promised at each site, as every process keeps it in memory: targets, calendars, weather events."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ import msgspec
 
 from busbar.db import fetch
 from busbar.kit.clock import Clock
-from busbar.kit.working_time import END_OF_TIME, WorkingTime
+from busbar.kit.working_time import ALWAYS, END_OF_TIME, WorkingTime
 from busbar.sites.calendars import CALENDARS
 from busbar.sites.directory import DIRECTORY
 from busbar.tickets import sla
@@ -91,27 +91,33 @@ class TermsDirectory:
         """The terms of a site."""
         return self._own.get(site_id, self._default)
 
-    def for_opening(self, now: datetime, module: str) -> str:
-        """What a ticket of the module that is opened now is promised, for the statement that opens tickets.
+    def for_opening(self, now: datetime, module: str, priorities: Collection[str]) -> str:
+        """What tickets of the module that are opened now are promised, for the statement that opens tickets.
 
         A JSON object whose keys are `<priority>` for sites at which nothing is special, `<site> <priority>` for the
         others, and `<site> <priority> Incident` where there is a weather event.
         """
-        always, calendar = CALENDARS.latest("")
-        rows: dict[str, dict[str, Any]] = dict(_rows("", self._default, sla.STANDARD, now, always, calendar))
+        rows = {
+            priority: _row(self._default, sla.STANDARD, priority, now, version=0, calendar=ALWAYS)
+            for priority in priorities
+        }
         for site in {*CALENDARS.sites(), *self._own, *self._storms}:
             if DIRECTORY.enabled(site, module):
-                terms, (version, calendar) = self.at(site), CALENDARS.latest(site)
-                rows.update(_rows(f"{site} ", terms, sla.STANDARD, now, version, calendar))
-                storm = next((each for each in self._storms.get(site, ()) if each.covers(now)), None)
-                if storm is not None:
-                    for key, row in _rows(f"{site} ", terms, sla.STORM, now, version, calendar):
-                        before = promise_before(terms, key.rpartition(" ")[2])
-                        rows[f"{key} {INCIDENT}"] = row | {
-                            "weather_event_id": storm.weather_event_id,
-                            "promise_before": before,
-                        }
+                for priority in priorities:
+                    rows.update(self._rows_of(site, priority, now))
         return msgspec.json.encode(rows).decode()
+
+    def _rows_of(self, site: str, priority: str, now: datetime) -> Iterator[tuple[str, dict[str, Any]]]:
+        terms, (version, calendar) = self.at(site), CALENDARS.latest(site)
+        yield f"{site} {priority}", _row(terms, sla.STANDARD, priority, now, version=version, calendar=calendar)
+        storm = next((each for each in self._storms.get(site, ()) if each.covers(now)), None)
+        if storm is not None:
+            row = _row(terms, sla.STORM, priority, now, version=version, calendar=calendar)
+            row |= {
+                "weather_event_id": storm.weather_event_id,
+                "promise_before": promise_before(terms, priority),
+            }
+            yield f"{site} {priority} {INCIDENT}", row
 
 
 TERMS = TermsDirectory()
@@ -139,29 +145,26 @@ def promise_before(terms: Terms, priority: str) -> dict[str, int]:
     }
 
 
-def _rows(
-    prefix: str, terms: Terms, sla_class: str, now: datetime, version: int, calendar: WorkingTime
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    for priority, target in terms.targets[sla_class].items():
-        at = sla.moments(
-            sla.Promise(
-                created_at=now,
-                response_s=target.response_s,
-                resolution_s=target.resolution_s,
-                warn_percent=terms.warn_percent,
-            ),
-            calendar,
-        )
-        yield (
-            f"{prefix}{priority}",
-            {
-                "sla_class": sla_class,
-                "calendar_version": version,
-                "response_target_s": target.response_s,
-                "resolution_target_s": target.resolution_s,
-                "warn_percent": terms.warn_percent,
-                "response_deadline": at.response_breached,
-                "sla_deadline": at.resolution_breached,
-                "alert_due_at": sla.next_alert(at, now=now, responded_at=None),
-            },
-        )
+def _row(
+    terms: Terms, sla_class: str, priority: str, now: datetime, *, version: int, calendar: WorkingTime
+) -> dict[str, Any]:
+    target = terms.targets[sla_class][priority]
+    at = sla.moments(
+        sla.Promise(
+            created_at=now,
+            response_s=target.response_s,
+            resolution_s=target.resolution_s,
+            warn_percent=terms.warn_percent,
+        ),
+        calendar,
+    )
+    return {
+        "sla_class": sla_class,
+        "calendar_version": version,
+        "response_target_s": target.response_s,
+        "resolution_target_s": target.resolution_s,
+        "warn_percent": terms.warn_percent,
+        "response_deadline": at.response_breached,
+        "sla_deadline": at.resolution_breached,
+        "alert_due_at": min(at.response_warning or at.resolution_warning, at.resolution_warning),
+    }
