@@ -7,6 +7,7 @@ from litestar.types import ControllerRouterHandler
 
 from busbar.sdk import (
     EventType,
+    Importer,
     Job,
     Permission,
     PluginInfo,
@@ -17,6 +18,7 @@ from busbar.sdk import (
 )
 from busbar_fi import costing, decisions, reminders, requisitions
 from busbar_fi.events import EVENT_TYPES
+from busbar_fi.importers import IMPORTERS
 from busbar_fi.permissions import PERMISSIONS, ROLES
 from busbar_fi.routes import ROUTES
 from busbar_fi.tables import TABLES
@@ -75,3 +77,8 @@ def busbar_subscriptions() -> Sequence[Subscription]:
 @hookimpl
 def busbar_jobs() -> Sequence[Job]:
     return (Job(name="fi.remind_approvers", module="fi", every_s=60, run=reminders.remind),)
+
+
+@hookimpl
+def busbar_importers() -> Sequence[Importer]:
+    return IMPORTERS

@@ -14,7 +14,7 @@ BATCH_MAX: Final = 500
 
 _DUE_WHERE: Final = f"""
 a.status = 'pending' and coalesce(a.reminded_at, a.waiting_since)
-    <= $1 - make_interval(hours => coalesce(p.remind_after_h, {REMIND_AFTER_H}))
+    <= $1::timestamptz - make_interval(hours => coalesce(p.remind_after_h, {REMIND_AFTER_H}))
 """
 _DUE: Final = f"""
 select a.approval_id from fi.approval_request a left join fi.approval_policy p using (site_id)

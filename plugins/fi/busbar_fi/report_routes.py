@@ -52,7 +52,7 @@ async def report_costs(
     report = await reports.costs(ctx, by, filters, rows_max=reports.ROWS_EXPORTED_MAX)
     name = {"Content-Disposition": f'attachment; filename="costs-by-{by}.{output}"'}
     if output == "csv":
-        return Stream(exports.as_csv(report), media_type="text/csv; charset=utf-8", headers=name)
+        return Stream(exports.as_csv(report), media_type="text/csv", headers=name)
     return Stream(exports.as_xlsx(report), media_type=_XLSX, headers=name)
 
 
