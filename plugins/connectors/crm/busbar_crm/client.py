@@ -103,8 +103,9 @@ class SalesforceClient:
     async def get(self, kind: str, field: str, value: str, *, fields: Sequence[str]) -> Record | None:
         """The record of an object with this external id, or None. Raises ManyRecords."""
         path = self.path("sobjects", _name(kind), _name(field), value)
+        wanted = dict.fromkeys(("Id", *fields))
         try:
-            record = json_object(await self._call("GET", path, params={"fields": ",".join(map(_name, fields))}))
+            record = json_object(await self._call("GET", path, params={"fields": ",".join(map(_name, wanted))}))
         except NotFound:
             return None
         if not isinstance(record.get("Id"), str):

@@ -51,26 +51,28 @@ class TicketChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApprovalTold(msgspec.Struct, frozen=True, kw_only=True):
-    """FI_APPROVAL_REQUESTED, _ADVANCED, _REMINDED and _COMPLETED."""
+    """FI_APPROVAL_REQUESTED, _CHANGED, _ADVANCED, _REMINDED and _COMPLETED."""
 
     ticket_id: str
     approval: Approval
     decision: str | None = None
     decided_by: str | None = None
+    on_behalf_of: str | None = None
+    waiting_for: str | None = None
     comment: str | None = None
 
 
 class CostPosted(msgspec.Struct, frozen=True, kw_only=True):
-    """FI_COST_POSTED."""
+    """FI_COST_POSTED; a reversal or a return has a negative amount."""
 
     cost_center_id: str
     amount: Decimal
     currency: str = ""
+    kind: str | None = None
     ticket_id: str | None = None
-    cost_type: str = ""
+    cost_type: str | None = None
     asset_id: str | None = None
-    description: str = ""
-    source_event_type: str = ""
+    description: str | None = None
 
 
 class CommitmentChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,10 +81,36 @@ class CommitmentChanged(msgspec.Struct, frozen=True, kw_only=True):
     cost_center_id: str
     amount: Decimal
     currency: str = ""
-    status: str = ""
-    source_kind: str = ""
+    status: str | None = None
+    source_kind: str | None = None
     source_id: str | None = None
     source_ticket_id: str | None = None
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """How a budget stands."""
+
+    cost_center_id: str
+    budget_amount: Decimal
+    actual_amount: Decimal
+    committed_amount: Decimal
+    fiscal_year: int | None = None
+    name: str = ""
+    currency: str = ""
+
+
+class BudgetTold(msgspec.Struct, frozen=True, kw_only=True):
+    """FI_BUDGET_WARNING and FI_BUDGET_EXCEEDED."""
+
+    budget: Budget
+    booked_on: str | None = None
+    change: Decimal | None = None
+    refused: bool = False
+    source_ticket_id: str | None = None
+
+    @property
+    def cost_center_id(self) -> str:
+        return self.budget.cost_center_id
 
 
 class OtherNews(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,15 +121,18 @@ class OtherNews(msgspec.Struct, frozen=True, kw_only=True):
     cost_center_id: str | None = None
 
 
-Facts = TicketOpened | TicketChanged | ApprovalTold | CostPosted | CommitmentChanged | OtherNews
+Facts = TicketOpened | TicketChanged | ApprovalTold | CostPosted | CommitmentChanged | BudgetTold | OtherNews
 
 _BY_TYPE: dict[str, type[Facts]] = {
     "FI_APPROVAL_REQUESTED": ApprovalTold,
+    "FI_APPROVAL_CHANGED": ApprovalTold,
     "FI_APPROVAL_ADVANCED": ApprovalTold,
     "FI_APPROVAL_REMINDED": ApprovalTold,
     "FI_APPROVAL_COMPLETED": ApprovalTold,
     "FI_COST_POSTED": CostPosted,
     "FI_COMMITMENT_CHANGED": CommitmentChanged,
+    "FI_BUDGET_WARNING": BudgetTold,
+    "FI_BUDGET_EXCEEDED": BudgetTold,
 }
 _BY_ENDING: dict[str, type[Facts]] = {"_TICKET_CREATED": TicketOpened, "_TICKET_UPDATED": TicketChanged}
 

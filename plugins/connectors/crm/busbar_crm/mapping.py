@@ -9,6 +9,7 @@ from busbar.sdk import Permanent
 from busbar_crm import wording
 from busbar_crm.facts import (
     ApprovalTold,
+    BudgetTold,
     CommitmentChanged,
     CostPosted,
     Facts,
@@ -96,7 +97,7 @@ def statuses_back(settings: CrmSettings) -> dict[str, str]:
 
 def _key(event: Mapping[str, Any], facts: Facts) -> str:
     """One Case for each ticket, and one for the budget of each cost center, whatever is told of it."""
-    ticket_id = None if isinstance(facts, CommitmentChanged) else facts.ticket_id
+    ticket_id = None if isinstance(facts, CommitmentChanged | BudgetTold) else facts.ticket_id
     center = None if isinstance(facts, TicketOpened | TicketChanged | ApprovalTold) else facts.cost_center_id
     subject = str(event.get("subject") or "")
     key = ticket_id or (f"BUDGET-{center}" if center else f"FI-{subject}" if subject else "")
@@ -136,6 +137,8 @@ def _opening_fields(event_type: str, facts: Facts, settings: CrmSettings) -> Fie
         fields["Description"] = wording.description("", facts.approval)
     elif isinstance(facts, CostPosted | OtherNews) and facts.ticket_id:
         fields["Subject"] = wording.one_line(f"{wording.title_of_type(event_type)} for ticket {facts.ticket_id}")
+    elif isinstance(facts, BudgetTold):
+        fields["Subject"] = wording.one_line(f"Budget {facts.cost_center_id} {facts.budget.name}")
     elif isinstance(facts, CostPosted | CommitmentChanged | OtherNews) and facts.cost_center_id:
         fields["Subject"] = wording.one_line(f"Budget {facts.cost_center_id}")
     elif isinstance(facts, OtherNews):
@@ -152,6 +155,8 @@ def _comment(event_type: str, facts: Facts) -> str:
         return wording.comment_of_cost(facts)
     if isinstance(facts, CommitmentChanged):
         return wording.comment_of_commitment(facts)
+    if isinstance(facts, BudgetTold):
+        return wording.comment_of_budget(event_type, facts)
     return wording.comment_of_other(event_type, facts) if isinstance(facts, OtherNews) else ""
 
 

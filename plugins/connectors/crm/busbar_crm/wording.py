@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from busbar_crm.facts import Approval, ApprovalTold, CommitmentChanged, CostPosted, OtherNews, TicketChanged
+from busbar_crm.facts import Approval, ApprovalTold, BudgetTold, CommitmentChanged, CostPosted, OtherNews, TicketChanged
 
 SUBJECT_CHARACTERS_MAX = 255
 DESCRIPTION_CHARACTERS_MAX = 32_000
@@ -41,12 +41,15 @@ def comment_of_change(change: TicketChanged) -> str:
 def comment_of_approval(event_type: str, told: ApprovalTold) -> str:
     """The comment for a step of an approval."""
     by = f" by {told.decided_by}" if told.decided_by else ""
+    by += f" for {told.on_behalf_of}" if told.on_behalf_of else ""
     amount = f" of {money(told.approval.amount, told.approval.currency)}" if told.approval.amount is not None else ""
     level = "the next level" if told.approval.level is None else f"level {told.approval.level}"
+    waiting = f" for {told.waiting_for}" if told.waiting_for else ""
     sentence = {
         "FI_APPROVAL_REQUESTED": f"Approval{amount} was requested.",
+        "FI_APPROVAL_CHANGED": f"The request for approval was changed: it is now for one{amount}.",
         "FI_APPROVAL_ADVANCED": f"One level of the approval{amount} was decided{by}; {level} is asked.",
-        "FI_APPROVAL_REMINDED": f"The approval{amount} is still open; a reminder was sent.",
+        "FI_APPROVAL_REMINDED": f"The approval{amount} still waits{waiting}; a reminder was sent.",
         "FI_APPROVAL_COMPLETED": f"The approval{amount} was {told.decision or 'completed'}{by}.",
     }[event_type]
     return "\n".join(part for part in (sentence, told.comment) if part)
@@ -54,18 +57,36 @@ def comment_of_approval(event_type: str, told: ApprovalTold) -> str:
 
 def comment_of_cost(cost: CostPosted) -> str:
     """The comment for a posted cost."""
-    kind = f"{cost.cost_type} cost" if cost.cost_type else "Cost"
+    kind = (cost.kind or "cost").capitalize()
+    kind = f"{cost.cost_type} {kind.lower()}" if cost.cost_type else kind
     asset = f", asset {cost.asset_id}" if cost.asset_id else ""
     sentence = f"{kind} of {money(cost.amount, cost.currency)} was posted to cost center {cost.cost_center_id}{asset}."
-    return "\n".join(part for part in (sentence, cost.description.strip()) if part)
+    return "\n".join(part for part in (sentence, (cost.description or "").strip()) if part)
 
 
 def comment_of_commitment(commitment: CommitmentChanged) -> str:
     """The comment for a commitment that was opened, reduced or closed."""
-    source = f" by {commitment.source_kind} {commitment.source_id or ''}".rstrip() if commitment.source_kind else ""
+    source = f" for {commitment.source_kind} {commitment.source_id or ''}".rstrip() if commitment.source_kind else ""
     ticket = f" (ticket {commitment.source_ticket_id})" if commitment.source_ticket_id else ""
-    status = f" is {commitment.status}" if commitment.status else " changed"
-    return f"A commitment of {money(commitment.amount, commitment.currency)}{source}{ticket}{status}."
+    status = commitment.status or "changed"
+    return f"The commitment{source}{ticket} is {status}: {money(commitment.amount, commitment.currency)}."
+
+
+def comment_of_budget(event_type: str, told: BudgetTold) -> str:
+    """The comment for a budget that was passed."""
+    budget = told.budget
+    year = f" {budget.fiscal_year}" if budget.fiscal_year is not None else ""
+    passed = "is used up" if event_type == "FI_BUDGET_EXCEEDED" else "was passed"
+    lines = [
+        f"The budget{year} of cost center {budget.cost_center_id} {passed}.",
+        f"Budget: {money(budget.budget_amount, budget.currency)}",
+        f"Actual: {money(budget.actual_amount, budget.currency)}",
+        f"Committed: {money(budget.committed_amount, budget.currency)}",
+    ]
+    if told.change is not None:
+        outcome = " was refused" if told.refused else ""
+        lines.append(f"Booking: {money(told.change, budget.currency)} on {told.booked_on or 'it'}{outcome}")
+    return "\n".join(lines)
 
 
 def comment_of_other(event_type: str, news: OtherNews) -> str:

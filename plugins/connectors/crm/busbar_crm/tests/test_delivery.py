@@ -118,6 +118,29 @@ class TestLifeOfATicket:
         ]
         assert office.case()["Status"] == "New"
 
+    @pytest.mark.parametrize(
+        ("event_type", "data", "sentence"),
+        [
+            ("CHANGED", {}, "The request for approval was changed: it is now for one of 1,234.50 EUR."),
+            (
+                "ADVANCED",
+                {"decided_by": "fiona", "on_behalf_of": "frank"},
+                "One level of the approval of 1,234.50 EUR was decided by fiona for frank; level 1 is asked.",
+            ),
+            (
+                "REMINDED",
+                {"waiting_for": "role:CFO", "waiting_h": 30},
+                "The approval of 1,234.50 EUR still waits for role:CFO; a reminder was sent.",
+            ),
+        ],
+    )
+    async def test_every_step_has_its_sentence(
+        self, office: ServiceOffice, event_type: str, data: dict[str, Any], sentence: str
+    ) -> None:
+        await office.deliver({**changed(REQUESTED, **data), "type": f"FI_APPROVAL_{event_type}"})
+        assert office.comments() == [sentence]
+        assert office.case()["Subject"] == "Approval of 1,234.50 EUR for cost center CC-4100"
+
     async def test_a_long_comment_is_cut_to_the_bytes_that_fit(self, office: ServiceOffice) -> None:
         await office.deliver(CREATED)
         await office.deliver(changed(UPDATED, comment="ä" * 5000))
@@ -151,10 +174,10 @@ class TestCosts:
             await office.deliver(event)
         assert office.case("BUDGET-CC-4100")["Subject"] == "Budget CC-4100"
         assert office.comments("BUDGET-CC-4100") == [
-            "A commitment of 1,234.50 EUR by requisition 019ab0c4-0000-7000-8000-0000000000b1 "
-            "(ticket TKT-MM-20261123-0001) is open.",
-            "Budget warning.\nCost center id: CC-4100\nFiscal year: 2026\nBudget: 10000.00\nUsed: 8200.00\n"
-            "Percent: 82\nCurrency: EUR",
+            "The commitment for requisition 019ab0c4-0000-7000-8000-0000000000b1 "
+            "(ticket TKT-MM-20261123-0001) is open: 1,234.50 EUR.",
+            "The budget 2026 of cost center CC-4100 was passed.\nBudget: 10,000.00 EUR\nActual: 7,000.00 EUR\n"
+            "Committed: 3,234.50 EUR\nBooking: 1,234.50 EUR on CC-4100",
         ]
 
     @pytest.mark.parametrize(
@@ -173,6 +196,24 @@ class TestCosts:
         await office.deliver({**WARNING, "type": "FI_SOMETHING_NEW", "subject": "X-17", "data": data})
         assert office.case(key)["Busbar_Id__c"] == key
         assert office.comments(key)[0].startswith("Something new.")
+
+    async def test_plain_values_of_such_news_stand_in_the_comment(self, office: ServiceOffice) -> None:
+        data = {"ticket_id": TICKET, "amount": "5.00", "level": 2, "parts": [1], "open": True, "note": ""}
+        await office.deliver({**WARNING, "type": "FI_SOMETHING_NEW", "data": data})
+        assert office.comments() == [f"Something new.\nTicket id: {TICKET}\nAmount: 5.00\nLevel: 2\nOpen: true"]
+
+    async def test_a_returned_cost_is_negative(self, office: ServiceOffice) -> None:
+        await office.deliver(changed(COST, kind="return", amount="-85.00", description=None))
+        assert office.comments(ORDER_TICKET) == [
+            "OPEX return of -85.00 EUR was posted to cost center CC-4100, asset TR-0007."
+        ]
+
+    async def test_a_used_up_budget_says_what_was_refused(self, office: ServiceOffice) -> None:
+        event = changed(WARNING, refused=True, booked_on="CC-4110")
+        await office.deliver({**event, "type": "FI_BUDGET_EXCEEDED"})
+        [comment] = office.comments("BUDGET-CC-4100")
+        assert comment.startswith("The budget 2026 of cost center CC-4100 is used up.\n")
+        assert comment.endswith("\nBooking: 1,234.50 EUR on CC-4110 was refused")
 
 
 class TestOneCasePerTicket:
