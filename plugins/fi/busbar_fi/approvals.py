@@ -199,6 +199,30 @@ async def change(
     return int(row["version"]) + 1
 
 
+async def ask_anew(ctx: Context, row: Mapping[str, Any], new: NewRequest) -> None:
+    """Something else is asked for in a pending request that is locked: all levels decide from the first on.
+
+    What was decided about the old amount stays in the trail.
+    """
+    now = ctx.clock()
+    await execute("delete from fi.approval_level where approval_id = $1", row["approval_id"])
+    await execute(_INSERT_LEVELS, row["approval_id"], list(new.approval_hierarchy))
+    await execute(
+        "update fi.approval_request set amount = $2, justification = $3, cost_center_id = $4, level = 1, "
+        "waiting_since = $5, reminded_at = null, updated_at = $5, version = version + 1 where approval_id = $1",
+        row["approval_id"],
+        new.amount,
+        new.justification,
+        new.cost_center_id,
+        now,
+    )
+    await note(ctx, row, "change", details={"amount": str(new.amount), "hierarchy": new.approval_hierarchy})
+    after = await lock(ctx, row["approval_id"])
+    told = ApprovalChanged(ticket_id=row["ticket_id"], approval=facts_of(after, await levels_of(row["approval_id"])))
+    await publish(ctx, "FI_APPROVAL_CHANGED", subject=row["ticket_id"], site_id=row["site_id"], data=told)
+    await hand_over(ctx, row["ticket_id"], new.approval_hierarchy[0])
+
+
 async def check_hierarchy(hierarchy: Sequence[str], *, requester: str) -> None:
     """Refuse approvers who are unknown, named twice, or ask themselves.
 

@@ -6,7 +6,7 @@ from typing import Final, Literal
 import asyncpg
 import msgspec
 
-from busbar.sdk import Context, execute, fetchrow, publish, record, uuid7
+from busbar.sdk import Context, execute, fetchrow, publish, record, transaction, uuid7
 from busbar_fi import budgets
 from busbar_fi.budgets import ZERO
 from busbar_fi.events import CommitmentChanged, CommitmentStatus
@@ -93,6 +93,36 @@ async def replan(ctx: Context, commitment: asyncpg.Record, planned: Decimal) -> 
         "update fi.commitment set original_amount = $2 where commitment_id = $1", current["commitment_id"], planned
     )
     await _set(ctx, current, max(ZERO, planned - spent), status="reduced" if spent else "open")
+
+
+async def move(ctx: Context, commitment: asyncpg.Record, *, cost_center: asyncpg.Record, amount: Decimal) -> None:
+    """Set another amount aside instead, perhaps on another cost center; both are locked already.
+
+    Raises:
+        OverBudgetRefused: a budget whose policy is to stop has no room; nothing was written.
+    """
+    year = budgets.fiscal_year_of(ctx.clock().date(), cost_center["fiscal_year_start_month"])
+    async with transaction():
+        current = await _current(commitment)
+        await _set(ctx, current, ZERO, status="reduced")
+        await budgets.book(
+            ctx,
+            cost_center,
+            year,
+            committed=amount,
+            may_exceed=False,
+            source_ticket_id=current["source_ticket_id"],
+        )
+        await execute(
+            "update fi.commitment set cost_center_id = $2, fiscal_year = $3, original_amount = $4, amount = $4, "
+            "status = 'open', updated_at = $5 where commitment_id = $1",
+            current["commitment_id"],
+            cost_center["cost_center_id"],
+            year,
+            amount,
+            ctx.clock(),
+        )
+        await _tell(ctx, await _current(commitment), amount=amount, change=amount, status="open")
 
 
 async def close(ctx: Context, commitment: asyncpg.Record) -> None:

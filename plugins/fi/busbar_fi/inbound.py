@@ -89,12 +89,12 @@ class RequisitionFacts(msgspec.Struct, frozen=True, kw_only=True):
     cost_center_id: str | None = None
     justification: str = ""
     requested_by: str
-    received_quantity: Decimal | None = None
 
 
 class RequisitionEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """MM_REQUISITION_CREATED, _APPROVED, _REJECTED, _RECEIVED and _CANCELLED."""
+    """MM_REQUISITION_CREATED, _CHANGED, _APPROVED, _REJECTED, _RECEIVED and _CANCELLED."""
 
     ticket_id: str
     requisition: RequisitionFacts
     comment: str | None = None
+    received_quantity: Decimal | None = None

@@ -19,7 +19,7 @@ _CENT: Final = Decimal("0.01")
 
 
 async def follow_requisition(ctx: Context, event: StoredEvent) -> None:
-    """What happens to a requisition, in order: created, approved, received, rejected or cancelled.
+    """What happens to a requisition, in order: created, changed, approved, received, rejected or cancelled.
 
     Raises:
         RuleViolated: no cost center can be found for it, it is closed, or it keeps another currency.
@@ -29,8 +29,10 @@ async def follow_requisition(ctx: Context, event: StoredEvent) -> None:
     match event.event_type:
         case "MM_REQUISITION_CREATED":
             await _take_up(ctx, event, told)
+        case "MM_REQUISITION_CHANGED":
+            await _ask_anew(ctx, event, requisition)
         case "MM_REQUISITION_RECEIVED":
-            await _received(ctx, requisition)
+            await _received(ctx, told)
         case "MM_REQUISITION_REJECTED" | "MM_REQUISITION_CANCELLED":
             await _given_up(ctx, requisition, comment=told.comment or "The requisition was given up.")
 
@@ -48,36 +50,67 @@ async def _take_up(ctx: Context, event: StoredEvent, told: RequisitionEvent) -> 
         await commitments.open_commitment(ctx, source, cost_center=cost_center, amount=amount, may_exceed=False)
     except OverBudgetRefused as error:
         refused = error
-    requester = requisition.requested_by
-    opened = await approvals.open_request(
+    await approvals.open_request(
         ctx,
-        NewRequest(
-            amount=amount,
-            justification=_justification(requisition),
-            cost_center_id=cost_center["cost_center_id"],
-            approval_hierarchy=await approval_rules.hierarchy_for(event.site_id, amount, requester=requester),
-        ),
+        await _wanted(event, requisition, cost_center, amount),
         cost_center=cost_center,
-        requested_by=requester,
+        requested_by=requisition.requested_by,
         subject=Subject(kind="requisition", id=requisition.requisition_id, ticket_id=told.ticket_id),
     )
     if refused is not None:
-        # Nobody is asked for what the budget has no room for; the request says so, and materials management hears it.
-        await budgets.tell_exceeded(
-            ctx, refused.budget, cost_center, amount, refused=True, source_ticket_id=opened.ticket_id
-        )
         row = await _request_of(requisition)
         assert row is not None, "opened just now"
-        verdict = Verdict(decision="rejected", decided_by=ctx.actor.username, comment=refused.detail)
-        await decisions.complete(ctx, row, verdict)
+        await _reject(ctx, row, cost_center, refused)
 
 
-async def _received(ctx: Context, requisition: RequisitionFacts) -> None:
+async def _ask_anew(ctx: Context, event: StoredEvent, requisition: RequisitionFacts) -> None:
+    """Another quantity or cost center: money and decision are about that now, from the first level on."""
+    row = await _request_of(requisition)
+    if row is None:
+        return
+    row = await approvals.lock(ctx, row["approval_id"])
+    commitment = await commitments.find("requisition", requisition.requisition_id)
+    if row["status"] != "pending" or commitment is None:
+        return
+    amount = requisition.amount.quantize(_CENT)
+    cost_center = await lock_cost_center(event, requisition.cost_center_id, requisition.currency, also=commitment)
+    if (amount, cost_center["cost_center_id"]) == (row["amount"], row["cost_center_id"]):
+        return
+    await approvals.ask_anew(ctx, row, await _wanted(event, requisition, cost_center, amount))
+    try:
+        await commitments.move(ctx, commitment, cost_center=cost_center, amount=amount)
+    except OverBudgetRefused as refused:
+        row = await approvals.lock(ctx, row["approval_id"])
+        await _reject(ctx, row, cost_center, refused)
+
+
+async def _wanted(
+    event: StoredEvent, requisition: RequisitionFacts, cost_center: asyncpg.Record, amount: Decimal
+) -> NewRequest:
+    hierarchy = await approval_rules.hierarchy_for(event.site_id, amount, requester=requisition.requested_by)
+    return NewRequest(
+        amount=amount,
+        justification=_justification(requisition),
+        cost_center_id=cost_center["cost_center_id"],
+        approval_hierarchy=hierarchy,
+    )
+
+
+async def _reject(ctx: Context, row: asyncpg.Record, cost_center: asyncpg.Record, refused: OverBudgetRefused) -> None:
+    """Nobody is asked for what the budget has no room for; the request says so, and materials management hears it."""
+    await budgets.tell_exceeded(
+        ctx, refused.budget, cost_center, refused.needed, refused=True, source_ticket_id=row["ticket_id"]
+    )
+    verdict = Verdict(decision="rejected", decided_by=ctx.actor.username, comment=refused.detail)
+    await decisions.complete(ctx, row, verdict)
+
+
+async def _received(ctx: Context, told: RequisitionEvent) -> None:
     """What is in stock needs no money any more; of what came in part, the rest does."""
+    requisition, received = told.requisition, told.received_quantity
     commitment = await commitments.find("requisition", requisition.requisition_id)
     if commitment is None:
         return
-    received = requisition.received_quantity
     if received is None or received >= requisition.quantity:
         await commitments.close(ctx, commitment)
     else:

@@ -55,7 +55,8 @@ async def requisition(kind: str = "CREATED", *, facts: dict[str, Any] | None = N
         "storage_location": "A",
         "status": "requested",
     }
+    more = {name: fields.pop(name) for name in ("received_quantity",) if name in fields}
     facts = facts | fields
-    data = {"ticket_id": facts["ticket_id"], "requisition": facts}
+    data = {"ticket_id": facts["ticket_id"], "requisition": facts, **more}
     await tell(f"MM_REQUISITION_{kind}", data, subject=facts["ticket_id"])
     return facts

@@ -88,6 +88,28 @@ class TestARequisition:
         assert (await decide(olga, await request_of(olga, facts), "reject")).status == 200
         assert await committed(olga, center) == "0.00"
 
+    async def test_changed_is_asked_for_anew_from_the_first_level_on(self, olga: Client, office: Office) -> None:
+        center, other = await add_center(olga), await add_center(olga, over_budget="stop", budget_amount="500.00")
+        await olga.send("PUT", "/fi/approval-rules?site=a", {"rules": [{"approvers": ["anna", "bea"]}]})
+        facts = await requisition(cost_center_id=center)
+        await office.app.quiet()
+        anna = await office.client("anna")
+        assert (await decide(anna, await request_of(olga, facts))).status == 200
+        facts = await requisition("CHANGED", facts=facts, amount="450.00", cost_center_id=other)
+        await office.app.quiet()
+        request = await request_of(olga, facts)
+        assert (request["amount"], request["level"], request["status"]) == ("450.00", 1, "pending")
+        assert (await committed(olga, center), await committed(olga, other)) == ("0.00", "450.00")
+        (changed,) = await told("FI_APPROVAL_CHANGED", request["ticket_id"])
+        assert (changed["approval"]["amount"], changed["approval"]["level"]) == ("450.00", 1)
+        assert (await decide(anna, request)).status == 200
+        await requisition("CHANGED", facts=facts, amount="500.01")
+        await office.app.quiet()
+        request = await request_of(olga, facts)
+        assert (request["amount"], request["status"]) == ("500.01", "rejected")
+        assert await committed(olga, other) == "0.00"
+        await olga.send("PUT", "/fi/approval-rules?site=a", {"rules": []})
+
     async def test_cancelled_withdraws_its_request(self, olga: Client, office: Office) -> None:
         center = await add_center(olga)
         facts = await requisition(cost_center_id=center)
