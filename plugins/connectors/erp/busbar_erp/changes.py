@@ -59,11 +59,13 @@ async def changes_of(endpoint: Endpoint, seen: list[Sighting], *, message_id: st
     found = []
     for one in seen:
         document = known.get(one.reference)
-        if document is None or document.ticket_id is None or document.knows(one.state):
+        if document is None or document.ticket_id is None:
+            continue
+        # First of all: a document may have gone to another state and back since its last report.
+        document = await documents.settled(document)
+        if document.knows(one.state):
             continue
         await _learn_order(document, one)
-        if await documents.was_reported(document, one.state):
-            continue
         status, comment = _meaning(document, one)
         if status is None and comment is None:
             continue

@@ -124,14 +124,15 @@ async def report(document: Document, state: str, *, message_id: str) -> None:
     await execute(_REPORT, document.id, state, message_id)
 
 
-async def was_reported(document: Document, state: str) -> bool:
-    """Whether the core has taken this state from an earlier message; it is then known from now on.
+async def settled(document: Document) -> Document:
+    """The document with the state that was reported of it, if the core has taken that report.
 
     A message that was handed over may still be lost with the process that took it, so the core is asked.
     """
-    if document.reported_state != state or not document.reported_message:
-        return False
+    if not document.reported_message:
+        return document
     if not await fetchval(_TAKEN, document.endpoint_id, document.reported_message):
-        return False
+        return document
     await execute(_TAKE_OVER, document.id, document.reported_message)
-    return True
+    state = document.reported_state
+    return msgspec.structs.replace(document, state=state, intended_state=state, reported_message="")
