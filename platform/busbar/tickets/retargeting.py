@@ -1,6 +1,6 @@
 """Gives tickets the SLA class that follows from the weather events of their site, also long after they were opened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -9,6 +9,7 @@ import msgspec
 
 from busbar.auth.actor import Context
 from busbar.db import execute, fetch, transaction
+from busbar.events.registry import REGISTRY, EventRegistry
 from busbar.tickets import lifecycle, sla
 from busbar.tickets.changing import write_ticket
 from busbar.tickets.promises import holds_of, moments_of, promised_priority
@@ -28,6 +29,7 @@ select t.*, w.weather_event_id as event_now, w.name as event_name
 from core.weather_event w join core.ticket t on t.site_id = w.site_id and {_COVERED}
 where w.weather_event_id = $1 and w.withdrawn_at is null
     and t.ticket_type = '{INCIDENT}' and t.status <> '{lifecycle.CANCELLED}' and t.weather_event_id is null
+    and ($3::text[] is null or t.module = any($3))
 order by t.ticket_id limit $2 for update of t
 """
 # Where another event covers the ticket, that takes the place of this one.
@@ -40,6 +42,7 @@ left join lateral (
     order by o.created_at, o.weather_event_id limit 1
 ) other on true
 where w.weather_event_id = $1 and (w.withdrawn_at is not null or not ({_COVERED}))
+    and ($3::text[] is null or t.module = any($3))
 order by t.ticket_id limit $2 for update of t
 """
 
@@ -55,13 +58,13 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
 async def settle(ctx: Context, weather_event_id: UUID) -> int:
     """Bring tickets that are not in the class that this event means for them into it, at most AT_ONCE_MAX.
 
-    Returns how many were changed. It can be cut off anywhere and run again, by several at once.
+    Returns how many were changed. Tickets of a module that is not there wait for it. It can be cut off
+    anywhere and run again, by several at once.
     """
     changed = 0
     while changed < AT_ONCE_MAX:
         async with transaction():
-            tickets = await fetch(_LEAVING, weather_event_id, BATCH)
-            tickets = tickets or await fetch(_COMING, weather_event_id, BATCH)
+            tickets = await _not_in_class(weather_event_id, BATCH, modules=_modules(REGISTRY))
             for ticket in tickets:
                 await _retarget(ctx, ticket)
         changed += len(tickets)
@@ -73,13 +76,23 @@ async def settle(ctx: Context, weather_event_id: UUID) -> int:
 async def settle_all(ctx: Context) -> None:
     """Bring in what is left of all changes, and tickets that a process opened before it knew; the job's part."""
     for row in await fetch("select weather_event_id, updated_at from core.weather_event where not settled"):
-        changed = await settle(ctx, row["weather_event_id"])
-        if changed == 0 and row["updated_at"] + SETTLES_AFTER < ctx.clock():
+        await settle(ctx, row["weather_event_id"])
+        left = await _not_in_class(row["weather_event_id"], 1, modules=None)
+        if not left and row["updated_at"] + SETTLES_AFTER < ctx.clock():
             await execute(
                 "update core.weather_event set settled = true where weather_event_id = $1 and updated_at = $2",
                 row["weather_event_id"],
                 row["updated_at"],
             )
+
+
+async def _not_in_class(
+    weather_event_id: UUID, tickets_max: int, *, modules: Sequence[str] | None
+) -> Sequence[Mapping[str, Any]]:
+    """Tickets that the event no longer covers, or else those that it covers and are not in it yet; locked."""
+    return await fetch(_LEAVING, weather_event_id, tickets_max, modules) or await fetch(
+        _COMING, weather_event_id, tickets_max, modules
+    )
 
 
 async def _retarget(ctx: Context, ticket: Mapping[str, Any]) -> None:
@@ -120,3 +133,7 @@ def _storm_promise(ticket: Mapping[str, Any]) -> dict[str, Any]:
         "resolution_target_s": target.resolution_s,
         "warn_percent": terms.warn_percent,
     }
+
+
+def _modules(registry: EventRegistry) -> list[str]:
+    return [each.module for each in registry if each.name == f"{each.module.upper()}_TICKET_UPDATED"]

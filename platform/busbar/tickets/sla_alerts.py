@@ -99,7 +99,7 @@ async def _tell(ctx: Context, ticket: Mapping[str, Any], name: str, at: sla.Mome
         f"{ticket['module'].upper()}_{BREACHED if breached else WARNING}",
         subject=ticket["ticket_id"],
         site_id=ticket["site_id"],
-        time=moments[name],
+        time=ctx.clock(),
         data=SlaAlert(
             ticket_id=ticket["ticket_id"],
             site=ticket["site_id"],

@@ -65,10 +65,10 @@ alter table core.ticket
 create index ticket_alert on core.ticket (alert_due_at) where alert_due_at is not null;
 create index ticket_weather_event on core.ticket (weather_event_id) where weather_event_id is not null;
 
--- Tickets from before: what they were promised follows from their deadline, their holds from the trail. Only deadlines
--- that are still to come are watched.
+-- Tickets from before: what they were promised, in whole hours, follows from their deadline; their holds from the trail.
+-- Only deadlines that are still to come are watched.
 update core.ticket t set
-    resolution_target_s = round(extract(epoch from t.sla_deadline - t.created_at) - t.held_s),
+    resolution_target_s = 3600 * round((extract(epoch from t.sla_deadline - t.created_at) - t.held_s) / 3600),
     alert_due_at = case when t.status not in ('Closed', 'Cancelled') and not t.on_hold and t.sla_deadline > now()
         then t.created_at end,
     responded_at = (select min(a.at) from core.audit a

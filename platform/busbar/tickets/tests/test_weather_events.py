@@ -11,6 +11,7 @@ import pytest
 from busbar.auth.actor import Context, system_actor
 from busbar.db import execute, fetchval
 from busbar.errors import ForbiddenTransition, InvalidPayload, NotFound
+from busbar.events.registry import REGISTRY
 from busbar.testing.plugins import add_site
 from busbar.tickets import commands, retargeting, weather_events
 from busbar.tickets.retargeting import settle_all
@@ -131,6 +132,17 @@ class TestDeclaredAfterwards:
             "select count(*) from core.weather_event where site_id = $1 and not settled", place.site
         )
         assert unsettled == 0
+
+    async def test_waits_for_a_module_that_is_not_there(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        ticket_id = await place.incident()
+        with monkeypatch.context() as without:
+            without.delitem(REGISTRY._types, "TST_TICKET_UPDATED")
+            declared = await place.declare(hours=(1, None))
+            place.clock.advance(minutes=2)
+            await settle_all(place.system)
+        assert (await place.promise(ticket_id))["sla_class"] == "standard"
+        await settle_all(place.system)
+        assert (await place.promise(ticket_id))["weather_event_id"] == declared
 
 
 class TestWhileItGoesOn:

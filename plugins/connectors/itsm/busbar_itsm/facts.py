@@ -79,10 +79,26 @@ class OrderCompleted(msgspec.Struct, frozen=True, kw_only=True):
     completed_by: str = ""
 
 
-Facts = TicketOpened | TicketChanged | IncidentChanged | OrderCompleted
+class SlaAlerted(msgspec.Struct, frozen=True, kw_only=True):
+    """*_SLA_WARNING or *_SLA_BREACHED."""
+
+    ticket_id: str
+    title: str
+    priority: str
+    target: str
+    reached_at: datetime
+    deadline: datetime
+
+
+Facts = TicketOpened | TicketChanged | IncidentChanged | OrderCompleted | SlaAlerted
 
 _BY_TYPE: dict[str, type[Facts]] = {"PM_INCIDENT_UPDATED": IncidentChanged, "PM_ORDER_COMPLETED": OrderCompleted}
-_BY_ENDING: dict[str, type[Facts]] = {"_TICKET_CREATED": TicketOpened, "_TICKET_UPDATED": TicketChanged}
+_BY_ENDING: dict[str, type[Facts]] = {
+    "_TICKET_CREATED": TicketOpened,
+    "_TICKET_UPDATED": TicketChanged,
+    "_SLA_WARNING": SlaAlerted,
+    "_SLA_BREACHED": SlaAlerted,
+}
 
 T = TypeVar("T")
 
@@ -96,7 +112,8 @@ def facts_of(event: Mapping[str, Any]) -> Facts:
     if kind is None:
         raise Permanent(
             f"The ITSM connector cannot tell of {event_type or 'an event without a type'}. It knows *_TICKET_CREATED, "
-            "*_TICKET_UPDATED, PM_INCIDENT_UPDATED and PM_ORDER_COMPLETED; narrow the route's event pattern."
+            "*_TICKET_UPDATED, *_SLA_WARNING, *_SLA_BREACHED, PM_INCIDENT_UPDATED and PM_ORDER_COMPLETED; narrow the "
+            "route's event pattern."
         )
     return _convert(event.get("data"), kind, what=f"The data of {event_type}")
 

@@ -11,6 +11,7 @@ from busbar_itsm.facts import (
     Facts,
     IncidentChanged,
     OrderCompleted,
+    SlaAlerted,
     TicketChanged,
     TicketOpened,
     facts_of,
@@ -115,6 +116,8 @@ def _fact_fields(facts: Facts, settings: ItsmSettings) -> dict[str, str]:
         return fields | ({settings.note_field: note} if note else {})
     if isinstance(facts, OrderCompleted):
         return {settings.note_field: wording.note_of_completion(facts)}
+    if isinstance(facts, SlaAlerted):
+        return {settings.note_field: wording.note_of_alert(facts)}
     return {}
 
 
@@ -123,6 +126,8 @@ def _opening_fields(facts: Facts, settings: ItsmSettings) -> dict[str, str]:
     fields = {"caller_id": settings.caller_id or "", "assignment_group": settings.assignment_group or ""}
     if isinstance(facts, IncidentChanged):
         fields |= {"short_description": wording.title_of_incident(facts), **_priority(facts.incident.severity)}
+    if isinstance(facts, SlaAlerted):
+        fields |= {"short_description": wording.one_line(facts.title), **_priority(facts.priority)}
     if isinstance(facts, OrderCompleted):
         fields |= {
             "short_description": wording.title_of_order(facts.order),

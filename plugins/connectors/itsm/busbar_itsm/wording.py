@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from busbar_itsm.facts import Incident, IncidentChanged, Order, OrderCompleted, TicketChanged
+from busbar_itsm.facts import Incident, IncidentChanged, Order, OrderCompleted, SlaAlerted, TicketChanged
 
 SHORT_DESCRIPTION_CHARACTERS_MAX = 160
 TEXT_CHARACTERS_MAX = 4000
@@ -53,6 +53,13 @@ def note_of_incident(change: IncidentChanged) -> str:
     if "customers_affected" in change.changed:
         lines.append(f"Customers affected: {incident.customers_affected}.")
     return "\n".join(lines)
+
+
+def note_of_alert(alert: SlaAlerted) -> str:
+    """The note when the time that was promised for a ticket is nearly or quite used up."""
+    if alert.reached_at < alert.deadline:
+        return f"SLA warning: the time for the {alert.target} is used up at {_minute(alert.deadline)}."
+    return f"SLA breached: the time for the {alert.target} was used up at {_minute(alert.deadline)}."
 
 
 def note_of_completion(done: OrderCompleted) -> str:

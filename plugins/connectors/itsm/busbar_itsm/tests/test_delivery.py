@@ -168,6 +168,23 @@ class TestLifeOfATicket:
             "The corrective maintenance was completed by ben.\nGasket replaced, oil topped up by 12 l."
         ]
 
+    async def test_an_alert_about_the_service_level_is_noted(self, office: ServiceOffice) -> None:
+        breached = golden("sla_breached")
+        warning = changed(breached, target="response", reached_at="2026-11-23T14:00:00Z")
+        await office.deliver(CREATED)
+        await office.deliver(later({**warning, "type": "PM_SLA_WARNING"}, seconds=-60))
+        await office.deliver(breached)
+        assert office.notes() == [
+            "SLA warning: the time for the response is used up at 2026-11-23 14:05 UTC.",
+            "SLA breached: the time for the resolution was used up at 2026-11-23 14:05 UTC.",
+        ]
+        assert office.incident()["state"] == "1", "the record is left as it is otherwise"
+
+    async def test_an_alert_that_finds_no_record_opens_it(self, office: ServiceOffice) -> None:
+        await office.deliver(golden("sla_breached"))
+        row = office.incident()
+        assert (row["short_description"], row["priority"]) == ("Outage at Transformer 7 Mill Lane", "1")
+
 
 class TestOneRecordPerTicket:
     async def test_the_same_event_twice_changes_nothing(self, office: ServiceOffice) -> None:
