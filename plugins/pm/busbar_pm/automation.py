@@ -16,4 +16,4 @@ SUBSCRIPTIONS = (
         handler=plan_calls.follow_incident,
     ),
 )
-JOBS = (Job(name="pm.maintenance_plans_due", module="pm", every_s=60, run=plan_calls.call_calendar_plans),)
+JOBS = (Job(name="pm.maintenance_plans_due", module="pm", every_s=30, run=plan_calls.call_calendar_plans),)

@@ -73,6 +73,8 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     incident_ticket_id: str | None = None
     """The ticket of the incident that the order mends."""
     components: tuple[OrderComponent, ...] = ()
+    planned_cost: Decimal = Decimal(0)
+    """Of the planned labour; what the components cost, materials management knows."""
 
 
 class PmTicketCreated(TicketCreated, frozen=True, kw_only=True):
@@ -113,7 +115,10 @@ class OrderCompleted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ComponentsChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """The material planned for a maintenance order changed after it was opened; `order` has what is planned now."""
+    """What a maintenance order is planned to take changed after it was opened; `order` has what is planned now.
+
+    Its material, its labour, or the cost center or cost type of both.
+    """
 
     ticket_id: str
     order: OrderFacts

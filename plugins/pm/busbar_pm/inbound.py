@@ -16,10 +16,13 @@ class StockMovement(msgspec.Struct, frozen=True, kw_only=True):
 
     transaction_id: UUID
     material_id: str
+    transaction_type: str
     quantity_change: Decimal
     """Negative when material leaves the stock."""
     ticket_id: str | None = None
     """Of the maintenance order for which it was issued."""
+    requisition_id: str | None = None
+    """Of what was bought and received."""
     description: str = ""
     unit_of_measure: str = ""
     value: Decimal = Decimal(0)
@@ -27,6 +30,13 @@ class StockMovement(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = CURRENCY
     posted_at: datetime | None = None
     posted_by: str | None = None
+
+    @property
+    def is_of_work(self) -> bool:
+        """Whether it was issued for work, or came back from it; adjustments, transfers and purchases are not."""
+        is_issue = self.transaction_type == "issue" and self.quantity_change < 0
+        is_return = self.transaction_type == "receipt" and self.quantity_change > 0 and self.requisition_id is None
+        return self.ticket_id is not None and (is_issue or is_return)
 
 
 async def take_issue(ctx: Context, event: StoredEvent) -> None:
@@ -38,7 +48,7 @@ async def take_issue(ctx: Context, event: StoredEvent) -> None:
         RuleViolated: it is valued in another currency than orders are; the delivery waits as a dead letter.
     """
     moved = msgspec.json.decode(event.data, type=StockMovement)
-    if moved.ticket_id is None or moved.quantity_change == 0:
+    if not moved.is_of_work:
         return
     order = await fetchrow(
         "select order_id, ticket_id, site_id from pm.maintenance_order where ticket_id = $1 for update",

@@ -145,6 +145,12 @@ async def components_of(order_id: UUID) -> tuple[OrderComponent, ...]:
     return tuple(OrderComponent(**row) for row in rows)
 
 
+async def planned_cost_of(order_id: UUID) -> Decimal:
+    """What the planned labour costs."""
+    rows = await fetch("select hours, hourly_rate from pm.order_planned_labour where order_id = $1", order_id)
+    return sum((labour_cost(row["hours"], row["hourly_rate"]) for row in rows), Decimal(0))
+
+
 async def tick(ctx: Context, order_id: UUID, position: int, *, done: bool, note: str | None) -> None:
     """Tick an item of the checklist, or take the tick away; call it with the order locked.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -43,6 +44,8 @@ from busbar_pm.order_work import (
     as_json,
     check_work,
     components_of,
+    labour_cost,
+    planned_cost_of,
 )
 
 PRIORITY = {"emergency": "P1", "corrective": "P3", "preventive": "P4"}
@@ -157,6 +160,7 @@ async def plan(ctx: Context, new: NewOrder) -> PlannedOrder:
                 "plan_id": new.plan_id,
                 "incident_ticket_id": incident_ticket_id,
                 "components": new.components,
+                "planned_cost": sum((labour_cost(line.hours, line.hourly_rate) for line in new.labour), Decimal(0)),
             }
         },
         values=(
@@ -210,10 +214,13 @@ _COLUMNS: Final = {
 }
 
 
+_PLANNED: Final = frozenset({"components", "labour", "cost_center_id", "cost_type"})
+
+
 async def change(ctx: Context, order_id: UUID, changes: Mapping[str, Any], *, expected: IfMatch = ANY_VERSION) -> int:
     """Change a planned order: fields, failure codes, or its checklist, labour or components as whole lists.
 
-    Returns the new version. When the components change, that is told as PM_COMPONENTS_CHANGED.
+    Returns the new version. PM_COMPONENTS_CHANGED tells when the material, the labour or the place of cost changes.
 
     Raises:
         NotFound, StaleVersion: as with assets.
@@ -229,7 +236,7 @@ async def change(ctx: Context, order_id: UUID, changes: Mapping[str, Any], *, ex
         await _set(ctx, order_id, {name: value for name, value in changes.items() if name in _COLUMNS})
         await order_work.replace_lists(order_id, changes)
         await note_order(ctx, order, "order.change", dict(changes))
-        if "components" in changes:
+        if _PLANNED & changes.keys():
             facts = await facts_of({**order, **changes})
             await publish(
                 ctx,
@@ -348,6 +355,7 @@ async def facts_of(order: Mapping[str, Any]) -> OrderFacts:
         plan_id=None if order["plan_id"] is None else str(order["plan_id"]),
         incident_ticket_id=order["incident_ticket_id"],
         components=await components_of(order["order_id"]),
+        planned_cost=await planned_cost_of(order["order_id"]),
     )
 
 

@@ -30,7 +30,7 @@ from busbar_pm.order_completion import Actuals, CostEntry, LabourEntry
 from busbar_pm.order_work import ChecklistItem, PlannedComponent, PlannedLabour
 from busbar_pm.orders import NewOrder
 from busbar_pm.seed_network import TOWNS, assets_of
-from busbar_pm.seed_plans import COST_CENTER, FITTER_RATE, add_plans
+from busbar_pm.seed_plans import FITTER_RATE, add_plans
 
 Stage = Literal["Open", "Assigned", "In_Progress", "on hold", "resumed", "Closed", "Cancelled", "reopened"]
 
@@ -61,7 +61,7 @@ class DemoOrder(msgspec.Struct, frozen=True, kw_only=True):
     labour: tuple[tuple[str, str], ...] = ()
     """What kind of work, and hours: planned, and worked when the order is closed."""
     components: tuple[tuple[str, str], ...] = ()
-    """Material and quantity."""
+    """Material and quantity; the material's id follows the site's name, as in the demo data of the stores."""
     bill: tuple[str, str] | None = None
     """From whom, and how much, when the order is closed."""
 
@@ -112,11 +112,11 @@ ORDERS: Final = (
     ),
     DemoOrder(
         asset="TRF-011", order_type="preventive", due_in_days=30, text="Oil sample and dissolved gas analysis",
-        labour=(("Fitter", "2"),), components=(("SAMPLE-BOTTLE", "2"),),
+        labour=(("Fitter", "2"),), components=(("OIL-NYTRO", "20"),),
     ),
     DemoOrder(
         asset="SWT-011A", order_type="corrective", due_in_days=-3, stage="Assigned", text="Replace the drive",
-        labour=(("Fitter", "6"),), components=(("SWITCH-DRIVE", "1"),),
+        labour=(("Fitter", "6"),), components=(("FUSE-HH-63", "3"),),
     ),
     DemoOrder(asset="FDR-021", order_type="corrective", due_in_days=2, stage="In_Progress", text="Clear the line way"),
     DemoOrder(asset="PUMP-01", order_type="emergency", due_in_days=0, stage="on hold", text="Replace the bearing"),
@@ -239,10 +239,12 @@ async def _add_order(ctx: Context, site_id: str, demo: DemoOrder) -> None:
                 order_type=demo.order_type,
                 description=demo.text,
                 scheduled_date=due.date(),
-                cost_center_id=COST_CENTER,
                 checklist=(ChecklistItem(text="Work permit is there"), ChecklistItem(text="Site is left tidy")),
                 labour=tuple(PlannedLabour(**each) for each in _labour(demo)),
-                components=tuple(PlannedComponent(material_id=m, quantity=Decimal(q)) for m, q in demo.components),
+                components=tuple(
+                    PlannedComponent(material_id=f"{site_id.upper()}-{name}", quantity=Decimal(quantity))
+                    for name, quantity in demo.components
+                ),
             ),
         )
         order_id = UUID(order.order_id)

@@ -15,8 +15,6 @@ from busbar_pm.plan_triggers import Calendar, Condition, IncidentTrigger, Meter
 from busbar_pm.plans import OrderTemplate, PlanFields
 
 FITTER_RATE: Final = Decimal("62.50")
-COST_CENTER: Final = "CC-4100"
-"""Of the network's maintenance; finance's demo data has it as well."""
 
 
 class DemoReading(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,25 +39,20 @@ def plans_of(site_id: str, today: date) -> tuple[PlanFields, ...]:
             ChecklistItem(text="Photograph the bushings", mandatory=False),
         ),
         labour=(PlannedLabour(description="Fitter", hours=Decimal(3), hourly_rate=FITTER_RATE),),
-        cost_center_id=COST_CENTER,
     )
     service = OrderTemplate(
         order_type="preventive",
         description="Service after 2,000 hours of operation",
         checklist=(ChecklistItem(text="Isolated and locked"), ChecklistItem(text="Bearing temperature after 1 h")),
         labour=(PlannedLabour(description="Mechanic", hours=Decimal(5), hourly_rate=FITTER_RATE),),
-        components=(PlannedComponent(material_id="PUMP-SEAL", quantity=Decimal(1)),),
-        cost_center_id=COST_CENTER,
+        components=(PlannedComponent(material_id=f"{site}-SEAL-PUMP-80", quantity=Decimal(1)),),
     )
-    cooling = OrderTemplate(
-        order_type="corrective", description="Check the cooling: the oil is too hot", cost_center_id=COST_CENTER
-    )
+    cooling = OrderTemplate(order_type="corrective", description="Check the cooling: the oil is too hot")
     patrol = OrderTemplate(
         order_type="emergency",
         description="Patrol the feeder and make it safe",
         checklist=(ChecklistItem(text="Site made safe"),),
         labour=(PlannedLabour(description="Line crew", hours=Decimal(4), hourly_rate=Decimal("118.00")),),
-        cost_center_id=COST_CENTER,
     )
     half_yearly = Calendar(every=6, unit="months", first_due=today + timedelta(days=10))
     return (

@@ -101,13 +101,16 @@ class TestAnIssueToAnOrder:
         assert await fetchval("select count(*) from pm.order_issue") == 0
 
     async def test_of_something_else_is_left_alone(self, ctx: Context) -> None:
-        await order(ctx)
+        _, ticket_id = await order(ctx)
         await take(moved(None, "-1", "10.00"))
+        for kind in ("transfer", "adjustment"):
+            await take(moved(ticket_id, "1", "10.00", transaction_type=kind))
+        await take(moved(ticket_id, "1", "10.00", transaction_type="receipt", requisition_id="R-1"))
         await take(moved("TKT-FI-20270101-0001", "-1", "10.00"))
         assert await fetchval("select count(*) from pm.order_issue") == 0
 
 
 def test_a_movement_is_read_without_what_may_be_missing() -> None:
-    data = {"transaction_id": str(uuid4()), "material_id": "M", "quantity_change": "-1.5"}
+    data = {"transaction_id": str(uuid4()), "material_id": "M", "transaction_type": "issue", "quantity_change": "-1.5"}
     read = msgspec.convert(data, inbound.StockMovement)
     assert (read.ticket_id, read.value, read.posted_at) == (None, 0, None)

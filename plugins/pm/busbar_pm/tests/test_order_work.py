@@ -78,6 +78,7 @@ class TestPlannedWork:
         assert (costs["planned_hours"], costs["planned_labour"], costs["total"]) == ("1.333", "83.38", "0.00")
         (told,) = await events_of(opened, "PM_TICKET_CREATED", PmTicketCreated)
         assert (told.order.cost_center_id, told.order.cost_type) == ("CC-7", "CAPEX")
+        assert told.order.planned_cost == Decimal("83.38")
         assert [(c.material_id, c.quantity) for c in told.order.components] == [("M-2", Decimal("0.125")), ("M-1", 3)]
 
     async def test_of_material_is_told_when_it_changes(self, erna: httpx.AsyncClient) -> None:
@@ -89,10 +90,15 @@ class TestPlannedWork:
             ("M-1", "4.000"),
             ("M-9", "1.000"),
         ]
-        await erna.patch(path, json={"description": "Nothing about material"})
+        await erna.patch(path, json={"description": "Nothing about what is planned"})
         (told,) = await events_of(opened, "PM_COMPONENTS_CHANGED", ComponentsChanged)
         assert [(c.material_id, c.quantity) for c in told.order.components] == [("M-1", 4), ("M-9", 1)]
-        assert told.order.cost_center_id == "CC-2"
+        assert (told.order.cost_center_id, told.order.planned_cost) == ("CC-2", 0)
+        labour = [{"description": "Fitter", "hours": "2", "hourly_rate": "60.00"}]
+        for change in ({"labour": labour}, {"cost_type": "CAPEX"}, {"cost_center_id": "CC-3"}):
+            await erna.patch(path, json=change)
+        (*_, told) = await events_of(opened, "PM_COMPONENTS_CHANGED", ComponentsChanged)
+        assert (told.order.cost_center_id, told.order.cost_type, told.order.planned_cost) == ("CC-3", "CAPEX", 120)
 
     @pytest.mark.parametrize(
         ("fields", "wrong"),
