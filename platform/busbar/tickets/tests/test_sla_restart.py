@@ -1,6 +1,8 @@
-"""Alerts across a restart: what came while no process ran is told by the next one, and nothing twice."""
+"""Alerts across processes: what came while none ran is told by the next one, and nothing twice by several."""
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE
 from datetime import timedelta
 
 from busbar.db import fetchval
@@ -13,8 +15,52 @@ from busbar.tickets.tests.utility import MONDAY, utility
 
 _ALERTS = "select count(*) from core.event where event_type like '%SLA%'"
 
+_PROCESS = """
+import asyncio, sys
+from datetime import datetime
+from busbar.auth.actor import Context, system_actor
+from busbar.db import open_pools
+from busbar.events.registry import REGISTRY
+from busbar.tickets import sla_alerts
+
+async def main():
+    REGISTRY.register(sla_alerts.event_types_of("pm")[0])
+    REGISTRY.register(sla_alerts.event_types_of("pm")[1])
+    sla_alerts.BATCH = 3
+    now = datetime.fromisoformat(sys.argv[2])
+    ctx = Context(actor=system_actor("core"), correlation_id="job", clock=lambda: now)
+    async with open_pools(sys.argv[1], size=2, background_size=1):
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        print(await sla_alerts.tell_alerts(ctx))
+
+asyncio.run(main())
+"""
+"""A process that tells alerts, a few at a time, when it gets a line."""
+
 
 class TestAlerts:
+    async def test_are_told_once_each_by_processes_that_look_at_the_same_time(self, postgres: TestServer) -> None:
+        clock = HandClock()
+        clock.now = MONDAY
+        async with utility(postgres, clock) as running:
+            tickets = [await running.incident("a") for _ in range(30)]
+            now = (MONDAY + timedelta(hours=5)).isoformat()
+            processes = [
+                await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-c", _PROCESS, running.app.platform.dsn, now), stdin=PIPE, stdout=PIPE
+                )
+                for _ in range(2)
+            ]
+            for process in processes:
+                assert process.stdout is not None
+                assert await process.stdout.readline() == b"ready\n"
+            told = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+            counts = [int(out) for out, _ in told]
+            assert sum(counts) == 4 * len(tickets)
+            assert min(counts) > 0, "both did some of it"
+            assert {len(await running.alerts(each)) for each in tickets} == {4}
+
     async def test_are_told_once_each_by_several_at_once_and_across_a_restart(self, postgres: TestServer) -> None:
         schemas = [plugin.schema for plugin in load(installed()) if plugin.schema is not None]
         name, dsn = await postgres.create_database((CORE, *schemas))
