@@ -6,6 +6,7 @@ from importlib.metadata import version
 from litestar.types import ControllerRouterHandler
 
 from busbar.sdk import (
+    DemoData,
     EventType,
     Importer,
     Job,
@@ -16,14 +17,13 @@ from busbar.sdk import (
     Subscription,
     hookimpl,
 )
-from busbar_fi import costing, decisions, reminders, requisitions
+from busbar_fi import seed
 from busbar_fi.events import EVENT_TYPES
 from busbar_fi.importers import IMPORTERS
 from busbar_fi.permissions import PERMISSIONS, ROLES
 from busbar_fi.routes import ROUTES
+from busbar_fi.subscriptions import JOBS, SUBSCRIPTIONS
 from busbar_fi.tables import TABLES
-
-MAINTENANCE = ("PM_TICKET_CREATED", "PM_COMPONENTS_CHANGED", "PM_TICKET_UPDATED", "PM_ORDER_COMPLETED")
 
 
 @hookimpl
@@ -58,27 +58,19 @@ def busbar_event_types() -> Sequence[EventType]:
 
 @hookimpl
 def busbar_subscriptions() -> Sequence[Subscription]:
-    # One for each kind of thing that is followed: what happens to it is handled in order.
-    return (
-        Subscription(name="fi.maintenance", module="fi", pattern=MAINTENANCE, handler=costing.follow_maintenance),
-        Subscription(name="fi.stock", module="fi", pattern=("MM_STOCK_CHANGED",), handler=costing.post_stock_change),
-        Subscription(
-            name="fi.requisitions", module="fi", pattern=("MM_REQUISITION_*",), handler=requisitions.follow_requisition
-        ),
-        Subscription(
-            name="fi.approval_follows_ticket",
-            module="fi",
-            pattern=("FI_TICKET_UPDATED",),
-            handler=decisions.follow_ticket,
-        ),
-    )
+    return SUBSCRIPTIONS
 
 
 @hookimpl
 def busbar_jobs() -> Sequence[Job]:
-    return (Job(name="fi.remind_approvers", module="fi", every_s=60, run=reminders.remind),)
+    return JOBS
 
 
 @hookimpl
 def busbar_importers() -> Sequence[Importer]:
     return IMPORTERS
+
+
+@hookimpl
+def busbar_demo_data() -> DemoData:
+    return seed.add_demo_data
