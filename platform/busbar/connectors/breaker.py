@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from busbar.connectors.contract import AuthExpired, DeliveryError, Permanent, RateLimited, Retryable
+from busbar.connectors.contract import AuthExpired, DeliveryError, NothingToTell, Permanent, RateLimited, Retryable
 from busbar.kit.backoff import delay_s
 
 Phase = Literal["closed", "open", "half_open"]
@@ -91,6 +91,10 @@ def failed(
     rng: random.Random | None = None,
 ) -> BreakerState:
     """An attempt failed with `error`. A Permanent error is the message's fault, and counts as a sign of life."""
+    if isinstance(error, NothingToTell):
+        # The remote was not asked, so nothing is known of it: a probe is given back for the next attempt to be one.
+        probing = state.phase == "half_open" and generation == state.generation
+        return _changed(state, phase="open", until=now) if probing else state
     if isinstance(error, RateLimited):
         return _pause_until(state, error.until, now=now, policy=policy)
     if isinstance(error, Permanent):

@@ -73,6 +73,10 @@ class AuthExpired(DeliveryError):
     """The credentials no longer work: the endpoint pauses until somebody enters new ones."""
 
 
+class NothingToTell(DeliveryError):
+    """The event means nothing to this remote: nothing was sent, and the delivery ends as skipped, with the reason."""
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """The remote has it."""
 
@@ -236,7 +240,7 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()
     """Names of values that are written, never read back."""
     deliver: Deliver
-    """Deliver one event; raises Retryable, Permanent, RateLimited or AuthExpired."""
+    """Deliver one event; raises Retryable, Permanent, RateLimited, AuthExpired or NothingToTell."""
     test_connection: TestConnection
     """Reach the remote with these credentials and change nothing; reports failure, does not raise it."""
     receive: Receive | None = None

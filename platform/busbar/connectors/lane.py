@@ -4,6 +4,7 @@ the remote has it            delivered; its id is remembered first, so that a cr
 Retryable, breaker closed    tried again later, charged; dead once the route's limit is used up
 Retryable, as the probe      tried again later, uncharged, and later than the others: the next probe is another one
 Permanent                    dead: it would be refused again
+NothingToTell                skipped, with the reason: the remote was not asked
 RateLimited, AuthExpired     uncharged; the endpoint pauses, not the message
 """
 
@@ -22,6 +23,7 @@ from busbar.connectors.contract import (
     Connector,
     DeliveryClass,
     DeliveryError,
+    NothingToTell,
     Permanent,
     RateLimited,
     Receipt,
@@ -169,6 +171,8 @@ class EndpointLane:
 
     async def _failed(self, held: Claimed, failure: DeliveryError, admission: Admission, *, detail: str) -> Outcome:
         after = await self.breaker.failed(failure, generation=admission.generation)
+        if isinstance(failure, NothingToTell):
+            return Outcome(state="skipped", detail=detail, charge=False)
         if isinstance(failure, Permanent):
             return Outcome(state="dead", detail=detail)
         if isinstance(failure, RateLimited | AuthExpired):

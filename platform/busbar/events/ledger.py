@@ -38,7 +38,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended: `delivered`, `retrying`, `dead`, or `pending` when it was given back unused."""
+    """How an attempt ended: `delivered`, `retrying`, `dead`, `skipped`, or `pending` when it was given back unused."""
 
     state: str
     detail: str | None = None
@@ -81,7 +81,7 @@ with outcome as (
     set state = o.state, last_error = case when o.state = 'delivered' then null else o.detail end,
         remote_id = coalesce(o.remote_id, d.remote_id), charged = d.charged + o.charge::int,
         next_attempt_at = coalesce(o.retry_at, d.next_attempt_at), worker = null, lease_until = null,
-        updated_at = now(), finished_at = case when o.state in ('delivered', 'dead') then now() end
+        updated_at = now(), finished_at = case when o.state in ('delivered', 'dead', 'skipped') then now() end
     from outcome o
     where d.delivery_id = o.delivery_id and d.worker = o.worker and d.attempts = o.attempt and d.state = 'in_flight'
     returning d.delivery_id

@@ -23,6 +23,7 @@ from busbar.connectors.contract import (
     DeliveryClass,
     Endpoint,
     InboundMessage,
+    NothingToTell,
     Receipt,
     RemoteChange,
 )
@@ -120,6 +121,8 @@ ATTEMPTS: list[Attempt] = []
 async def deliver(endpoint: Endpoint, attempt: Attempt) -> Receipt:
     ATTEMPTS.append(attempt)
     token = endpoint.secrets["token"].reveal()
+    if attempt.event["subject"].startswith("idle"):
+        raise NothingToTell("Acme keeps no such records.")
     if attempt.event["subject"] == "leaky":
         raise RuntimeError(f"cannot use {token}")
     body = {"subject": attempt.event["subject"], "event": attempt.event["id"]}
@@ -289,8 +292,10 @@ async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 8
         await asyncio.sleep(0.02)
 
 
-async def all_delivered(count: int) -> None:
+async def all_delivered(count: int, **others: int) -> None:
+    """Wait until so many are delivered, and of the `others` so many are in the state of that name."""
+
     async def reached() -> bool:
-        return await states() == {"delivered": count}
+        return await states() == {"delivered": count, **others}
 
     await until(reached)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from busbar.connectors.breaker import Admission, BreakerPolicy, BreakerState, admit, failed, reset, succeeded
-from busbar.connectors.contract import AuthExpired, DeliveryError, Permanent, RateLimited, Retryable
+from busbar.connectors.contract import AuthExpired, DeliveryError, NothingToTell, Permanent, RateLimited, Retryable
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 POLICY = BreakerPolicy(failures_max=3)
@@ -39,6 +39,16 @@ def opened() -> BreakerState:
     return state
 
 
+class TestAProbeThatAskedNothing:
+    def test_lets_the_next_attempt_be_the_probe_at_once(self) -> None:
+        pause = opened()
+        assert pause.until is not None
+        given_back = attempt(pause, NothingToTell("No such records."), now=pause.until)
+        assert given_back.phase == "open"
+        assert admit(given_back, now=pause.until, policy=POLICY).probe
+        assert attempt(given_back, None, now=pause.until).phase == "closed"
+
+
 class TestClosed:
     def test_opens_after_so_many_failures_in_a_row(self) -> None:
         state = attempt(attempt(BreakerState(), down(), now=NOON), down(), now=NOON)
@@ -50,6 +60,12 @@ class TestClosed:
         for error in (down(), down(), None, down(), down()):
             state = attempt(state, error, now=NOON)
         assert state.phase == "closed"
+
+    def test_a_message_that_means_nothing_to_the_remote_says_nothing_of_it(self) -> None:
+        state = BreakerState()
+        for error in (down(), down(), NothingToTell("No such records."), down()):
+            state = attempt(state, error, now=NOON)
+        assert state.phase == "open"
 
     def test_a_message_that_the_remote_refuses_for_good_says_that_it_lives(self) -> None:
         state = BreakerState()

@@ -23,7 +23,7 @@ from busbar.connectors.tests.support import (
     until,
     working,
 )
-from busbar.db import execute, fetch, fetchval, spawn, transaction
+from busbar.db import execute, fetch, fetchrow, fetchval, spawn, transaction
 from busbar.db.wakeup import Channel, poke
 from busbar.events import ledger
 
@@ -178,6 +178,28 @@ class TestExpiredCredentials:
         outcome = await trying
         assert outcome.state == "delivered"
         assert (await breaker())["phase"] == "closed"
+
+
+class TestAnEventThatMeansNothingToTheRemote:
+    async def test_is_skipped_with_the_reason_and_holds_nothing_up(self, desk: EndpointDesk, remote: Remote) -> None:
+        await add_deliveries("idle-1", "T-1")
+        async with working(desk):
+            await all_delivered(1, skipped=1)
+        row = await fetchrow("select * from core.delivery join core.event using (event_id) where subject = 'idle-1'")
+        assert (row["state"], row["last_error"], row["charged"]) == ("skipped", "Acme keeps no such records.", 0)
+        assert row["finished_at"] is not None
+        assert remote.requests == ["T-1"]
+
+    async def test_does_not_end_an_outage(self, desk: EndpointDesk, remote: Remote) -> None:
+        await remote.stop()
+        await add_deliveries("T-1", *[f"idle-{n}" for n in range(20)], "T-2")
+        async with working(desk):
+            await until(opened)
+            await asyncio.sleep(0.5)
+            assert (await breaker())["phase"] != "closed"
+            await remote.start()
+            await all_delivered(2, skipped=20)
+        assert sorted(remote.records) == ["T-1", "T-2"]
 
 
 class TestAPoisonMessage:
