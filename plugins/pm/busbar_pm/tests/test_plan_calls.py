@@ -1,6 +1,7 @@
 """Calls of plans happen exactly once: with several runners at once, and when one dies half-way."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -173,6 +174,62 @@ class TestARunnerThatDies:
         with pytest.raises(DATABASE_TROUBLE, match="call_number_once"):
             await plan_calls.call_calendar_plans(at(TODAY))
         assert await state() == before
+
+
+class Runner:
+    """A process of its own that calls the plans that are due today."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    @classmethod
+    async def start(cls, dsn: str) -> "Runner":
+        command = (sys.executable, "-m", "busbar_pm.tests.plan_runner", dsn, TODAY.isoformat())
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        runner = cls(process)
+        await runner.says("ready")
+        return runner
+
+    async def says(self, word: str) -> None:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(30):
+            assert (await self.process.stdout.readline()).decode().strip() == word
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+
+_WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+@pytest.mark.slow
+class TestAProcessThatIsKilled:
+    async def test_in_the_middle_of_a_call_leaves_it_to_two_others_who_call_once_each(
+        self, ctx: Context, database: str
+    ) -> None:
+        for _ in range(12):
+            await add(ctx)
+        counter = "insert into core.ticket_counter (module, day, last) values ('pm', $1, 0)"
+        await execute(counter, TODAY)
+        async with transaction():
+            # Whoever opens a ticket waits for this row, in the middle of the transaction of the call.
+            await fetch("select * from core.ticket_counter where day = $1 for update", TODAY)
+            killed = await Runner.start(database)
+            async with asyncio.timeout(10):
+                while await fetchval(_WAITING) == 0:
+                    await asyncio.sleep(0.02)
+            await killed.kill()
+        runners = await asyncio.gather(Runner.start(database), Runner.start(database))
+        for runner in runners:
+            await runner.says("done")
+            assert await runner.process.wait() == 0
+        once = "select count(*), count(distinct plan_id) from pm."
+        for table in ("maintenance_call", "maintenance_order"):
+            (row,) = await fetch(once + table)
+            assert tuple(row) == (12, 12), table
+        tickets = [row[0] for row in await fetch("select ticket_id from core.ticket order by ticket_id")]
+        assert [int(ticket_id[-4:]) for ticket_id in tickets] == list(range(1, 13))
 
 
 def told(incident_id: UUID, asset_id: str, **fields: Any) -> StoredEvent:
