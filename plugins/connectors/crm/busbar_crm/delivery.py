@@ -89,7 +89,7 @@ class _Team:
         return upserted(answers[0])
 
     async def has_comment(self, found: Record, telling: Telling) -> bool:
-        """Whether the Case has the comment; its text cannot be searched for, so its comments are read."""
+        """Whether the Case has the comment. Not every version can search in its text, so the comments are read."""
         soql = f"SELECT Id, CommentBody FROM CaseComment WHERE ParentId = {text_literal(str(found['Id']))}"
         with translated(self._endpoint, changing=False):
             comments = await self.client.query(soql, records_max=COMMENTS_MAX)

@@ -2,13 +2,15 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from html import escape
+from itertools import accumulate, takewhile
 
 from busbar_crm.facts import Approval, ApprovalTold, BudgetTold, CommitmentChanged, CostPosted, OtherNews, TicketChanged
 
 SUBJECT_CHARACTERS_MAX = 255
 DESCRIPTION_CHARACTERS_MAX = 32_000
 COMMENT_BYTES_MAX = 4000
-"""Of a CaseComment; counted in bytes of UTF-8."""
+"""Of a CaseComment; counted in bytes of UTF-8 after HTML encoding, as Salesforce's help says."""
 
 _ACTIONS = {"hold": "Put on hold", "resume": "Resumed", "cancel": "Cancelled", "reopen": "Reopened"}
 
@@ -20,7 +22,7 @@ def one_line(title: str) -> str:
 
 def description(words: str, approval: Approval | None) -> str:
     """What the ticket says, and below it what is to be approved."""
-    facts = "\n".join(_approval_lines(approval) if approval else [])
+    facts = "\n".join(_approval_lines(approval, said=words) if approval else [])
     # The facts are short and must not be what is cut off.
     words = _cut(words.strip(), DESCRIPTION_CHARACTERS_MAX - len(facts) - 2)
     return _cut("\n\n".join(part for part in (words, facts) if part), DESCRIPTION_CHARACTERS_MAX)
@@ -110,7 +112,7 @@ def title_of_approval(approval: Approval) -> str:
 def with_reference(comment: str, time: datetime, event_id: str) -> str:
     """The comment with a last line by which Busbar finds it again, and people see when it happened."""
     last = f"\n— Busbar, {_minute(time)}, {event_id}"
-    return _cut_bytes(comment.strip(), COMMENT_BYTES_MAX - len(last.encode())) + last
+    return _cut_stored(comment.strip(), COMMENT_BYTES_MAX - _stored_bytes(last)) + last
 
 
 def money(amount: Decimal | None, currency: str) -> str:
@@ -118,13 +120,13 @@ def money(amount: Decimal | None, currency: str) -> str:
     return f"{amount:,.2f} {currency}".rstrip()
 
 
-def _approval_lines(approval: Approval) -> list[str]:
+def _approval_lines(approval: Approval, *, said: str) -> list[str]:
     lines = []
     if approval.amount is not None:
         lines.append(f"Amount: {money(approval.amount, approval.currency)}")
     if approval.cost_center_id:
         lines.append(f"Cost center: {approval.cost_center_id}")
-    if approval.justification:
+    if approval.justification and approval.justification not in said:
         lines.append(f"Justification: {approval.justification}")
     if approval.approval_hierarchy:
         lines.append(f"To be approved by: {', '.join(approval.approval_hierarchy)}")
@@ -143,8 +145,14 @@ def _cut(words: str, characters_max: int) -> str:
     return words if len(words) <= characters_max else words[: characters_max - 1] + "…"
 
 
-def _cut_bytes(words: str, bytes_max: int) -> str:
-    encoded = words.encode()
-    if len(encoded) <= bytes_max:
+def _cut_stored(words: str, bytes_max: int) -> str:
+    if _stored_bytes(words) <= bytes_max:
         return words
-    return encoded[: bytes_max - len("…".encode())].decode(errors="ignore") + "…"
+    room = bytes_max - _stored_bytes("…")
+    sizes = accumulate(_stored_bytes(letter) for letter in words)
+    kept = sum(1 for _ in takewhile(lambda size: size <= room, sizes))
+    return words[:kept] + "…"
+
+
+def _stored_bytes(words: str) -> int:
+    return len(escape(words).encode())

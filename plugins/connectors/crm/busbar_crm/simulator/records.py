@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from html import escape
 from typing import Any
 
 import msgspec
@@ -225,8 +226,8 @@ def _checked(field: Any, value: Any) -> Any:
 
 
 def _length(field: Any, text: str) -> int:
-    """Comments are counted in bytes, other texts in characters."""
-    return len(text.encode()) if field.name == "CommentBody" else len(text)
+    """Comments are counted in bytes after HTML encoding, other texts in characters."""
+    return len(escape(text).encode()) if field.name == "CommentBody" else len(text)
 
 
 def _close(row: Row, at: str) -> None:

@@ -1,5 +1,6 @@
 """Delivery against the simulator: one Case per ticket, told everything once, and never set back."""
 
+from html import escape
 from typing import Any
 
 import pytest
@@ -76,6 +77,10 @@ class TestOpening:
         await office.deliver(changed(CREATED, title="x" * 300))
         assert office.case()["Subject"] == "x" * 254 + "…"
 
+    async def test_what_the_description_says_already_is_not_said_twice(self, office: ServiceOffice) -> None:
+        await office.deliver(changed(CREATED, description="Gasket set below its reorder level"))
+        assert "Justification" not in office.case()["Description"]
+
     async def test_a_long_description_keeps_the_facts(self, office: ServiceOffice) -> None:
         await office.deliver(changed(CREATED, description="ä" * 40_000))
         description = office.case()["Description"]
@@ -141,11 +146,12 @@ class TestLifeOfATicket:
         assert office.comments() == [sentence]
         assert office.case()["Subject"] == "Approval of 1,234.50 EUR for cost center CC-4100"
 
-    async def test_a_long_comment_is_cut_to_the_bytes_that_fit(self, office: ServiceOffice) -> None:
+    @pytest.mark.parametrize("letter", ["a", "ä", "<", "'"])
+    async def test_a_long_comment_is_cut_to_the_bytes_that_fit(self, office: ServiceOffice, letter: str) -> None:
         await office.deliver(CREATED)
-        await office.deliver(changed(UPDATED, comment="ä" * 5000))
+        await office.deliver(changed(UPDATED, comment=letter * 5000))
         [comment] = office.simulator.comments(TICKET)
-        assert 3990 <= len(comment.encode()) <= 4000
+        assert 3990 <= len(escape(comment).encode()) <= 4000
         assert comment.endswith("000000000004")
 
     async def test_comments_are_shown_to_customers_only_if_the_settings_say_so(self, office: ServiceOffice) -> None:
