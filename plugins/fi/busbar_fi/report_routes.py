@@ -1,9 +1,11 @@
 """The HTTP side of reports, under /api/v1/fi/reports."""
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Literal
 
 from litestar import Response, get
+from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIResponse, OpenAPIType, Operation, Schema
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
 
@@ -13,12 +15,26 @@ from busbar_fi.events import CostType
 from busbar_fi.reports import CostReport, Filters, GroupBy
 
 _TEXT = r"^[^\x00-\x1f\x7f]*$"
+_CSV = "text/csv"
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 Format = Literal["json", "csv", "xlsx"]
 
 
-@get("/reports/costs", opt=needs("fi.read"))
+@dataclass
+class ReportOperation(Operation):
+    """A report in the API's document: JSON, or a file of one of the other formats."""
+
+    def __post_init__(self) -> None:
+        answer = (self.responses or {})["200"]
+        assert isinstance(answer, OpenAPIResponse) and answer.content is not None, "a report is described by its type"
+        for media_type in (_CSV, _XLSX):
+            answer.content[media_type] = OpenAPIMediaType(
+                schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+            )
+
+
+@get("/reports/costs", opt=needs("fi.read"), operation_class=ReportOperation)
 async def report_costs(
     ctx: RequestContext,
     by: FromQuery[GroupBy],
@@ -52,7 +68,7 @@ async def report_costs(
     report = await reports.costs(ctx, by, filters, rows_max=reports.ROWS_EXPORTED_MAX)
     name = {"Content-Disposition": f'attachment; filename="costs-by-{by}.{output}"'}
     if output == "csv":
-        return Stream(exports.as_csv(report), media_type="text/csv", headers=name)
+        return Stream(exports.as_csv(report), media_type=_CSV, headers=name)
     return Stream(exports.as_xlsx(report), media_type=_XLSX, headers=name)
 
 
