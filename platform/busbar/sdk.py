@@ -99,6 +99,7 @@ from busbar.web.text import (
     SignedQuantity,
     Slug,
     Text,
+    UnitPrice,
     WholeNumber,
 )
 
@@ -114,10 +115,10 @@ __all__ = [
     "Retryable", "RoleDefault", "RowConverter", "RuleViolated", "RunningSimulator", "SchemaApp", "SearchParameter",
     "Secret", "SecretBag", "ShortText", "SignedQuantity", "Slug", "SortColumn", "SortParameter", "StaleVersion",
     "StoredEvent", "Subscription", "Text", "TicketCreated", "TicketReference", "TicketUpdated", "Unavailable",
-    "UnreadableFile", "Where", "WholeNumber", "WorkbookLimits", "advance_to", "assign", "cancel", "change_status",
-    "convert_rows", "copy_rows", "execute", "failure_of", "fetch", "fetch_page", "fetchrow", "fetchval", "format_of",
-    "hold", "hookimpl", "in_transaction", "iterate_in_thread", "module_scope", "needs", "note", "on_commit",
-    "open_source", "page_request", "parse_if_match", "publish", "read_workbook", "record", "record_many", "reopen",
-    "require_people", "resume", "set_priority", "spawn", "suggest_mapping", "system_actor", "ticket_reference",
-    "transaction", "utc_now", "uuid7", "versioned", "wake_relay",
+    "UnitPrice", "UnreadableFile", "Where", "WholeNumber", "WorkbookLimits", "advance_to", "assign", "cancel",
+    "change_status", "convert_rows", "copy_rows", "execute", "failure_of", "fetch", "fetch_page", "fetchrow",
+    "fetchval", "format_of", "hold", "hookimpl", "in_transaction", "iterate_in_thread", "module_scope", "needs", "note",
+    "on_commit", "open_source", "page_request", "parse_if_match", "publish", "read_workbook", "record", "record_many",
+    "reopen", "require_people", "resume", "set_priority", "spawn", "suggest_mapping", "system_actor",
+    "ticket_reference", "transaction", "utc_now", "uuid7", "versioned", "wake_relay",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ ENTITY_TAGS: Final = r'^(\*|(W/)?"[!#-~]*"( ?, ?(W/)?"[!#-~]*")*)' + _END
 _TIME_OF_DAY: Final = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)" + _END
 _MONEY: Final = r"^[0-9]{1,13}(\.[0-9]{1,2})?" + _END
 _POSITIVE_MONEY: Final = r"^(?![0.]*$)[0-9]{1,13}(\.[0-9]{1,2})?" + _END
+_UNIT_PRICE: Final = r"^[0-9]{1,11}(\.[0-9]{1,4})?" + _END
 _QUANTITY: Final = r"^[0-9]{1,12}(\.[0-9]{1,3})?" + _END
 _POSITIVE_QUANTITY: Final = r"^(?![0.]*$)[0-9]{1,12}(\.[0-9]{1,3})?" + _END
 _SIGNED_QUANTITY: Final = r"^-?[0-9]{1,12}(\.[0-9]{1,3})?" + _END
@@ -36,6 +37,7 @@ PATTERN_MESSAGES: Final[dict[str, str]] = {
     _TIME_OF_DAY: "Must be a time of day from 00:00 to 24:00, such as 07:30",
     _MONEY: "Must be an amount of at least 0 with at most 13 digits and 2 decimals, such as 1250.50",
     _POSITIVE_MONEY: "Must be an amount above 0 with at most 13 digits and 2 decimals, such as 1250.50",
+    _UNIT_PRICE: "Must be a price of at least 0 with at most 11 digits and 4 decimals, such as 12.3456",
     _QUANTITY: "Must be a quantity of at least 0 with at most 12 digits and 3 decimals, such as 12.5",
     _POSITIVE_QUANTITY: "Must be a quantity above 0 with at most 12 digits and 3 decimals, such as 12.5",
     _SIGNED_QUANTITY: "Must be a quantity with at most 12 digits and 3 decimals, such as -12.5",
@@ -102,6 +104,8 @@ Money = Annotated[Decimal, _decimal(_MONEY, minimum=0, maximum=9_999_999_999_999
 """An amount of at least 0, two decimals, as text or number."""
 PositiveMoney = Annotated[Decimal, _decimal(_POSITIVE_MONEY, minimum=1, maximum=9_999_999_999_999, example="1250.50")]
 """An amount above 0, two decimals, as text or number."""
+UnitPrice = Annotated[Decimal, _decimal(_UNIT_PRICE, minimum=0, maximum=99_999_999_999, example="12.3456")]
+"""The price of one unit: at least 0, four decimals, as text or number."""
 Quantity = Annotated[Decimal, _decimal(_QUANTITY, minimum=0, maximum=999_999_999_999, example="12.5")]
 """A quantity of at least 0, three decimals, as text or number."""
 PositiveQuantity = Annotated[Decimal, _decimal(_POSITIVE_QUANTITY, minimum=1, maximum=999_999_999_999, example="12.5")]

@@ -1,6 +1,5 @@
 """The parameters and field types that the routes share."""
 
-from decimal import Decimal
 from typing import Annotated
 
 import msgspec
@@ -19,19 +18,6 @@ SiteFilter = Annotated[
 ]
 StatusFilter = Annotated[str | None, QueryParameter(name="status", max_length=20, pattern="^[a-z]*$")]
 
-UnitPrice = Annotated[
-    Decimal,
-    msgspec.Meta(
-        extra_json_schema={
-            "type": ["string", "integer"],
-            "pattern": r"^[0-9]{1,8}(\.[0-9]{1,4})?$(?!\n)",
-            "minimum": 0,
-            "maximum": 99_999_999,
-            "examples": ["12.3456"],
-        }
-    ),
-]
-"""The price of one unit: at least 0, at most 8 digits and 4 decimals, as text or number."""
 Currency = Annotated[str, msgspec.Meta(min_length=3, max_length=3, pattern=r"^[A-Z]{3}$(?!\n)")]
 """An ISO 4217 code."""
 Unit = Annotated[str, msgspec.Meta(min_length=1, max_length=20, pattern=r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$(?!\n)")]

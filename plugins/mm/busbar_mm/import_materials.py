@@ -19,6 +19,7 @@ from busbar.sdk import (
     ReportBuilder,
     RowConverter,
     ShortText,
+    UnitPrice,
     convert_rows,
     copy_rows,
     execute,
@@ -31,7 +32,7 @@ from busbar.sdk import (
 )
 from busbar_mm import reorder
 from busbar_mm.books import QUANTITY_MAX, ZERO
-from busbar_mm.fields import Currency, Unit, UnitPrice
+from busbar_mm.fields import Currency, Unit
 from busbar_mm.materials import COLUMN_TYPES, FIELDS, LOCATION_DEFAULT, MaterialFields
 
 

@@ -17,6 +17,7 @@ from busbar.sdk import (
     ReportBuilder,
     RowConverter,
     ShortText,
+    UnitPrice,
     convert_rows,
     execute,
     fetch,
@@ -27,7 +28,6 @@ from busbar.sdk import (
 )
 from busbar_mm import stock
 from busbar_mm.books import ZERO, Book, Posting
-from busbar_mm.fields import UnitPrice
 from busbar_mm.ledger import open_books
 from busbar_mm.materials import OPENING_BALANCE
 
@@ -51,7 +51,12 @@ class _Row(msgspec.Struct, frozen=True):
 
 
 _BATCH_ROWS: Final = 500
-_KNOWN: Final = "select material_id, storage_location from mm.material where material_id = any($1) and site_id = $2"
+# All are locked before the first is posted: a reorder takes the counter of tickets, and nobody who has that may wait
+# for a material.
+_LOCK: Final = """
+select material_id, storage_location from mm.material where material_id = any($1) and site_id = $2
+order by material_id for update
+"""
 
 
 async def import_stock(run: ImportRun) -> ImportReport:
@@ -72,8 +77,6 @@ async def import_stock(run: ImportRun) -> ImportReport:
     async for batch in iterate_in_thread(convert_rows(source, converter, report)):
         rows += [_Row(row.line, row.value) for row in batch]
         run.progress(len(batch))
-    # By id, so that the locks are taken in the order in which everybody takes them.
-    rows.sort(key=lambda row: (row.value.material_id, row.line))
     async with transaction():
         await execute("set local statement_timeout = '10min'")
         await execute("set local idle_in_transaction_session_timeout = '10min'")
@@ -88,7 +91,7 @@ async def import_stock(run: ImportRun) -> ImportReport:
 async def _check(run: ImportRun, rows: Sequence[_Row], report: ReportBuilder) -> list[_Row]:
     """The rows that can be posted; materials of other sites are as unknown as those that do not exist."""
     wanted = list({row.value.material_id for row in rows})
-    own = {row["material_id"]: row["storage_location"] for row in await fetch(_KNOWN, wanted, run.site_id)}
+    own = {row["material_id"]: row["storage_location"] for row in await fetch(_LOCK, wanted, run.site_id)}
     seen: set[tuple[str, str]] = set()
     good: list[_Row] = []
     for row in rows:

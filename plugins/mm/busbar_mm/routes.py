@@ -22,6 +22,7 @@ from busbar.sdk import (
     SignedQuantity,
     Slug,
     SortParameter,
+    UnitPrice,
     needs,
     parse_if_match,
     versioned,
@@ -37,7 +38,6 @@ from busbar_mm.fields import (
     SiteFilter,
     TicketFilter,
     Unit,
-    UnitPrice,
 )
 from busbar_mm.materials import LOCATION_DEFAULT, MaterialFields
 from busbar_mm.queries import LocationView, MaterialView, ReservationView, StockView, TransactionView

@@ -91,13 +91,19 @@ async def _post(requests: Sequence[_Request]) -> list[Posted | BaseException]:
         movements = [outcome for outcome in outcomes if isinstance(outcome, Movement)]
         if movements:
             await write(books, movements)
-            await reorder.look_at([(move.ctx, books[move.posting.material_id]) for move in movements])
+            # The posting that falls below the level is the one that reorders, with its correlation id.
+            fell = [move for move in movements if _is_below(books, move)]
+            await reorder.look_at([(move.ctx, books[move.posting.material_id]) for move in fell])
     return [
         Posted(transaction_id=outcome.transaction_id, new_quantity=outcome.lines[-1].new_quantity)
         if isinstance(outcome, Movement)
         else outcome
         for outcome in outcomes
     ]
+
+
+def _is_below(books: dict[str, Book], move: Movement) -> bool:
+    return move.lines[-1].new_quantity < books[move.posting.material_id].reorder_level
 
 
 def _try(books: dict[str, Book], request: _Request) -> Movement | BaseException:

@@ -12,6 +12,7 @@ alter table mm.stock_count_line add foreign key (count_id) references mm.stock_c
 create index material_site on mm.material (site_id, material_id);
 create index material_text on mm.material using gin (to_tsvector('simple', description));
 create index stock_transaction_material on mm.stock_transaction (material_id, entry);
+create index stock_transaction_site on mm.stock_transaction (site_id, entry);
 create index stock_transaction_ticket on mm.stock_transaction (ticket_id, material_id) where ticket_id is not null;
 create index reservation_material on mm.reservation (material_id) where released_at is null;
 create index requisition_material on mm.purchase_requisition (material_id);
