@@ -161,7 +161,7 @@ async def change(ctx: Context, asset_id: str, changes: dict[str, Any], *, expect
 
 
 async def remove(ctx: Context, asset_id: str, *, expected: IfMatch = ANY_VERSION) -> None:
-    """Delete an asset that nothing refers to; one with orders, incidents or parts below it is retired instead.
+    """Delete an asset that nothing refers to; one with orders, plans, incidents or parts below it is retired instead.
 
     Raises:
         NotFound: there is no such asset at the actor's sites.
@@ -175,7 +175,8 @@ async def remove(ctx: Context, asset_id: str, *, expected: IfMatch = ANY_VERSION
                 await execute("delete from pm.asset where asset_id = $1", asset_id)
         except asyncpg.ForeignKeyViolationError:
             raise RuleViolated(
-                f"The asset {asset_id} has orders, incidents, history or assets below it; set its status to retired."
+                f"The asset {asset_id} has orders, plans, readings, incidents, history or assets below it; "
+                "set its status to retired."
             ) from None
         await record(ctx, action="asset.delete", object_kind="asset", object_id=asset_id, site_id=asset["site_id"])
 
