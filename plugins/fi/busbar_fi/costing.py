@@ -31,6 +31,7 @@ from busbar_fi.inbound import ComponentsChanged, OrderCompleted, OrderFacts, PmT
 ORDER_EVENT_WAIT_MAX: Final = timedelta(minutes=10)
 """So long after a cost arose the event of its order may still be on its way. What is older was opened before finance
 was enabled at the site, and will not come."""
+FINISHED: Final = ("Closed", "Cancelled")
 _BOOKED: Final = ("order", "incident")
 
 
@@ -180,7 +181,7 @@ async def _keep_cost_object(ctx: Context, event: StoredEvent) -> None:
 async def _follow_order_ticket(ctx: Context, event: StoredEvent) -> None:
     """An order that is over needs no money any more; what it did cost is told by events of their own."""
     ticket = msgspec.json.decode(event.data, type=TicketUpdated)
-    if ticket.object_kind == "order" and ticket.object_id is not None and ticket.status in ("Closed", "Cancelled"):
+    if ticket.object_kind == "order" and ticket.object_id is not None and ticket.status in FINISHED:
         commitment = await commitments.find("order", ticket.object_id)
         if commitment is not None:
             await commitments.close(ctx, commitment)
@@ -216,8 +217,11 @@ async def _keep(
 
 
 async def _set_planned_cost(ctx: Context, event: StoredEvent, ticket_id: str, order: OrderFacts) -> None:
-    """Only an order that tells a planned cost has money set aside; what was spent already stays spent."""
-    if order.planned_cost is None:
+    """Only an order that tells a planned cost has money set aside; what was spent already stays spent.
+
+    One that is over by now, as when an old event is replayed, needs none.
+    """
+    if order.planned_cost is None or (await ticket_reference(ctx, ticket_id)).status in FINISHED:
         return
     planned = order.planned_cost.quantize(Decimal("0.01"))
     known = await commitments.find("order", order.order_id)

@@ -6,12 +6,12 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from busbar.sdk import Context, StoredEvent, fetchrow
+from busbar.sdk import Context, StoredEvent, fetchrow, ticket_reference
 from busbar_fi import approval_rules, approvals, budgets, commitments, decisions
 from busbar_fi.approvals import NewRequest, Subject
 from busbar_fi.budgets import OverBudgetRefused
 from busbar_fi.commitments import Source
-from busbar_fi.costing import lock_cost_center
+from busbar_fi.costing import FINISHED, lock_cost_center
 from busbar_fi.decisions import Verdict
 from busbar_fi.inbound import RequisitionEvent, RequisitionFacts
 
@@ -38,9 +38,14 @@ async def follow_requisition(ctx: Context, event: StoredEvent) -> None:
 
 
 async def _take_up(ctx: Context, event: StoredEvent, told: RequisitionEvent) -> None:
-    """Commitment, budget check and approval request, once for each requisition, however often its event comes."""
+    """Commitment, budget check and approval request, once for each requisition, however often its event comes.
+
+    One that is over by now, as when an old event is replayed, needs none of them.
+    """
     requisition = told.requisition
     if await _request_of(requisition) is not None:
+        return
+    if (await ticket_reference(ctx, told.ticket_id)).status in FINISHED:
         return
     amount = requisition.amount.quantize(_CENT)
     cost_center = await lock_cost_center(event, requisition.cost_center_id, requisition.currency)

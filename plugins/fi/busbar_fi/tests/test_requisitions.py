@@ -151,6 +151,18 @@ class TestARequisition:
         await office.app.quiet()
         assert await committed(olga, center) == "300.00"
 
+    async def test_that_is_over_when_its_event_is_replayed_asks_for_nothing(self, olga: Client, office: Office) -> None:
+        facts = await requisition(cost_center_id="CC-LATE")
+        await office.app.quiet()
+        admin = await office.app.client()
+        (dead,) = (await admin.get("/deliveries?state=dead&subscription=fi.requisitions"))["items"]
+        await execute("update core.ticket set status = 'Cancelled' where ticket_id = $1", facts["ticket_id"])
+        center = await add_center(olga, cost_center_id="CC-LATE")
+        await admin.post(f"/deliveries/{dead['delivery_id']}/replay", {"reason": "added"}, status=200)
+        await office.app.quiet()
+        assert await committed(olga, center) == "0.00"
+        assert (await olga.get(f"{PATH}?cost_center_id={center}"))["items"] == []
+
     async def test_of_unknown_price_asks_without_money(self, olga: Client, office: Office) -> None:
         center = await add_center(olga)
         facts = await requisition(cost_center_id=center, amount="0")
