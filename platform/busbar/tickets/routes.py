@@ -166,7 +166,7 @@ async def hold(
 async def resume(
     ctx: RequestContext, ticket_id: TicketId, data: JSONBody[Remark], if_match: IfMatchHeader = None
 ) -> Response[TicketView]:
-    """Take a ticket off hold; its deadline moves by the time it was held."""
+    """Take a ticket off hold; its deadline moves by the working time it was held."""
     expected = parse_if_match(if_match, required=False)
     return await _changed(ctx, ticket_id, commands.resume(ctx, ticket_id, comment=data.comment, expected=expected))
 
