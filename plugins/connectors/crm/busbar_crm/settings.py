@@ -62,11 +62,15 @@ class CrmSettings(msgspec.Struct, frozen=True, kw_only=True):
     record_type_id: RecordId | None = None
     """Record type of new Cases."""
     status_new: CaseStatus = "New"
-    """Status of an Open ticket's Case, as the organization's list has it; so for those below."""
+    """Status of the Case of an Open ticket, as the organization's own list of values has it."""
     status_working: CaseStatus = "Working"
+    """Status for Assigned and In_Progress."""
     status_on_hold: CaseStatus = "Working"
+    """Status while the ticket is on hold."""
     status_closed: CaseStatus = "Closed"
+    """Status for Closed."""
     status_cancelled: CaseStatus = "Closed"
+    """Status for Cancelled; where it is that of Closed, a Case with it closes the ticket."""
     comments_public: bool = False
     """Whether customers may see the comments that Busbar writes (IsPublished)."""
     quota_percent_max: Annotated[int, msgspec.Meta(ge=10, le=100)] = 90
