@@ -107,11 +107,13 @@ class RequisitionRejected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequisitionReceived(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a purchase requisition asked for is in stock; its ticket is closed."""
+    """Some of what a purchase requisition asked for came into stock; with the last of it, its ticket is closed."""
 
     ticket_id: str
     requisition: RequisitionFacts
+    """Its status is `received` when all of it is there."""
     received_quantity: Decimal
+    """What came so far, this receipt included."""
 
 
 class RequisitionCancelled(msgspec.Struct, frozen=True, kw_only=True):

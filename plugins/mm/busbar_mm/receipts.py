@@ -34,19 +34,21 @@ async def receive(ctx: Context, requisition_id: UUID, posting: Posting) -> Poste
             received,
             ctx.clock(),
         )
-        if received >= row["quantity"]:
+        is_complete = received >= row["quantity"]
+        if is_complete:
             await set_status(ctx, row, "received")
-            await publish(
-                ctx,
-                "MM_REQUISITION_RECEIVED",
-                subject=row["ticket_id"],
-                site_id=row["site_id"],
-                data=RequisitionReceived(
-                    ticket_id=row["ticket_id"],
-                    requisition=facts_of(dict(row) | {"status": "received"}),
-                    received_quantity=received,
-                ),
-            )
+        await publish(
+            ctx,
+            "MM_REQUISITION_RECEIVED",
+            subject=row["ticket_id"],
+            site_id=row["site_id"],
+            data=RequisitionReceived(
+                ticket_id=row["ticket_id"],
+                requisition=facts_of(dict(row) | ({"status": "received"} if is_complete else {})),
+                received_quantity=received,
+            ),
+        )
+        if is_complete:
             await advance_ticket(ctx, row["ticket_id"], target="Closed", comment="All of it was received.")
         # Last, for the reorder rule looks at what is still on its way.
         return await stock.post(ctx, posting)
