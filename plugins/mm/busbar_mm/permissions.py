@@ -19,6 +19,7 @@ ROLES = (
             "tickets.read",
             "tickets.write",
             "sites.read",
+            "sla.read",
             "events.read",
             "imports.read",
         ),

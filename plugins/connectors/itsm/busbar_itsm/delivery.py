@@ -34,7 +34,7 @@ async def deliver(endpoint: Endpoint, attempt: Attempt) -> Receipt:
     attempt is the first can open a second record. An event that finds no record opens it, whatever it tells of, so a
     dead-lettered creation holds up nothing.
 
-    Raises Permanent, Retryable, RateLimited or AuthExpired.
+    Raises Permanent, Retryable, RateLimited, AuthExpired or NothingToTell.
     """
     telling = telling_of(attempt.event, attempt.document, endpoint.settings)
     with translated(endpoint, changing=False):

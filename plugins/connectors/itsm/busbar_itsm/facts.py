@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from busbar.sdk import Permanent
+from busbar.sdk import NothingToTell, Permanent
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,11 +104,17 @@ T = TypeVar("T")
 
 
 def facts_of(event: Mapping[str, Any]) -> Facts:
-    """The facts of a CloudEvent. Raises Permanent for an event that cannot be told as an incident."""
+    """The facts of a CloudEvent.
+
+    Raises NothingToTell for an event of plant maintenance that no service desk needs, such as a change of an order's
+    components; Permanent for one of another module, or whose data cannot be read.
+    """
     event_type = str(event.get("type", ""))
     kind = _BY_TYPE.get(event_type)
     if kind is None:
         kind = next((kind for ending, kind in _BY_ENDING.items() if event_type.endswith(ending)), None)
+    if kind is None and event_type.startswith("PM_"):
+        raise NothingToTell(f"The service desk is not told of {event_type}.")
     if kind is None:
         raise Permanent(
             f"The ITSM connector cannot tell of {event_type or 'an event without a type'}. It knows *_TICKET_CREATED, "

@@ -2,7 +2,7 @@
 
 import pytest
 
-from busbar.sdk import Permanent
+from busbar.sdk import NothingToTell, Permanent
 from busbar_itsm.tests.conftest import ServiceOffice
 from busbar_itsm.tests.golden import CORRELATION_ID, ORDER_TICKET, TICKET, changed, golden, later, ticket_update
 
@@ -337,6 +337,13 @@ class TestMappedDocument:
     ) -> None:
         with pytest.raises(Permanent, match=sentence):
             await office.deliver(CREATED, document=document)
+        assert office.simulator.requests == 0
+
+
+class TestEventsThatNoServiceDeskNeeds:
+    async def test_are_skipped_and_named(self, office: ServiceOffice) -> None:
+        with pytest.raises(NothingToTell, match="not told of PM_COMPONENTS_CHANGED"):
+            await office.deliver({**CREATED, "type": "PM_COMPONENTS_CHANGED"})
         assert office.simulator.requests == 0
 
 
