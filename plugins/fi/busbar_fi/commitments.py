@@ -66,14 +66,6 @@ async def find(kind: SourceKind, source_id: str) -> asyncpg.Record | None:
     return await fetchrow("select * from fi.commitment where source_kind = $1 and source_id = $2", kind, source_id)
 
 
-async def find_for_ticket(ticket_id: str) -> asyncpg.Record | None:
-    """The commitment of the order that the ticket is about, if there is one with money left."""
-    return await fetchrow(
-        "select * from fi.commitment where source_kind = 'order' and source_ticket_id = $1 and status <> 'closed'",
-        ticket_id,
-    )
-
-
 async def reduce(ctx: Context, commitment: asyncpg.Record, *, left: Decimal) -> None:
     """Keep no more than `left` set aside; a commitment that is closed, or has less, stays as it is."""
     await budgets.lock([commitment["cost_center_id"]])
@@ -83,16 +75,15 @@ async def reduce(ctx: Context, commitment: asyncpg.Record, *, left: Decimal) -> 
 
 
 async def replan(ctx: Context, commitment: asyncpg.Record, planned: Decimal) -> None:
-    """The plan says another amount now: what was spent of the old one is spent of the new one too."""
+    """The plan of an order says another amount now; harmless when it is over."""
     await budgets.lock([commitment["cost_center_id"]])
     current = await _current(commitment)
-    if current["status"] == "closed" or planned == current["original_amount"]:
+    if current["status"] == "closed" or planned == current["amount"]:
         return
-    spent = current["original_amount"] - current["amount"]
     await execute(
         "update fi.commitment set original_amount = $2 where commitment_id = $1", current["commitment_id"], planned
     )
-    await _set(ctx, current, max(ZERO, planned - spent), status="reduced" if spent else "open")
+    await _set(ctx, current, planned, status="open")
 
 
 async def move(ctx: Context, commitment: asyncpg.Record, *, cost_center: asyncpg.Record, amount: Decimal) -> None:
@@ -131,14 +122,6 @@ async def close(ctx: Context, commitment: asyncpg.Record) -> None:
     current = await _current(commitment)
     if current["status"] != "closed":
         await _set(ctx, current, ZERO, status="closed")
-
-
-async def spend(ctx: Context, commitment: asyncpg.Record, amount: Decimal) -> None:
-    """A cost has arisen for which money was set aside: so much less is, on a cost center that is locked already."""
-    current = await _current(commitment)
-    left = max(ZERO, current["amount"] - amount)
-    if left != current["amount"]:
-        await _set(ctx, current, left, status="reduced")
 
 
 async def _current(commitment: asyncpg.Record) -> asyncpg.Record:

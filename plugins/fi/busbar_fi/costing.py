@@ -68,8 +68,7 @@ async def post_stock_change(ctx: Context, event: StoredEvent) -> None:
         return
     cost_object = await _cost_object(ctx, event, told.ticket_id) if told.ticket_id else None
     center_id = told.cost_center_id or (cost_object["cost_center_id"] if cost_object else None)
-    order = await commitments.find_for_ticket(told.ticket_id) if told.ticket_id else None
-    cost_center = await lock_cost_center(event, center_id, told.currency, also=order)
+    cost_center = await lock_cost_center(event, center_id, told.currency)
     quantity = f"{abs(told.quantity_change).normalize():f} {told.unit_of_measure}".strip()
     verb = "issued" if issued else "returned"
     await entries.write(
@@ -87,7 +86,6 @@ async def post_stock_change(ctx: Context, event: StoredEvent) -> None:
             source_event_id=event.event_id,
             source_line=1,
         ),
-        order=order,
         may_exceed=True,
     )
 
@@ -103,17 +101,19 @@ async def post_order_costs(ctx: Context, event: StoredEvent) -> None:
     lines = listed or [("order completed", told.total_cost)]
     if any(amount < 0 for _, amount in lines):
         raise RuleViolated(f"The order of {told.ticket_id} tells a negative cost; correct the event and replay it.")
+    commitment = await commitments.find("order", told.order.order_id)
     if any(amount > 0 for _, amount in lines):
         kept = await fetchrow("select * from fi.cost_object where ticket_id = $1", told.ticket_id)
         center_id = told.order.cost_center_id or (kept["cost_center_id"] if kept else None)
-        order = await commitments.find_for_ticket(told.ticket_id)
-        cost_center = await lock_cost_center(event, center_id, told.currency, also=order)
+        cost_center = await lock_cost_center(event, center_id, told.currency, also=commitment)
+        # Before the costs are posted, or they would count beside the money that was set aside for them.
+        if commitment is not None:
+            await commitments.close(ctx, commitment)
         for number, (description, amount) in enumerate(lines, start=1):
             if amount > 0:
                 posting = _order_posting(event, told, number, description, amount)
-                await entries.write(ctx, cost_center, posting, order=order, may_exceed=True)
-    commitment = await commitments.find("order", told.order.order_id)
-    if commitment is not None:
+                await entries.write(ctx, cost_center, posting, may_exceed=True)
+    elif commitment is not None:
         await commitments.close(ctx, commitment)
 
 
@@ -217,7 +217,7 @@ async def _keep(
 
 
 async def _set_planned_cost(ctx: Context, event: StoredEvent, ticket_id: str, order: OrderFacts) -> None:
-    """Only an order that tells a planned cost has money set aside; what was spent already stays spent.
+    """Only an order that tells a planned cost has money set aside, until it is over.
 
     One that is over by now, as when an old event is replayed, needs none.
     """

@@ -22,7 +22,7 @@ from busbar.sdk import (
     transaction,
     uuid7,
 )
-from busbar_fi import budgets, commitments, cost_centers
+from busbar_fi import budgets, cost_centers
 from busbar_fi.events import CostPosted, CostType, EntryKind
 
 
@@ -81,8 +81,7 @@ async def post(ctx: Context, new: NewEntry) -> UUID:
     async with transaction():
         ticket = await ticket_reference(ctx, new.ticket_id)
         await cost_centers.find(ctx, new.cost_center_id)
-        order = await commitments.find_for_ticket(ticket.ticket_id)
-        await budgets.lock([new.cost_center_id, *([order["cost_center_id"]] if order else [])])
+        await budgets.lock([new.cost_center_id])
         cost_center = await cost_centers.find(ctx, new.cost_center_id)
         cost_centers.require_active(cost_center)
         entry_id = await write(
@@ -96,7 +95,6 @@ async def post(ctx: Context, new: NewEntry) -> UUID:
                 description=new.description,
                 asset_id=await _asset_of(ticket.ticket_id),
             ),
-            order=order,
             may_exceed=False,
         )
     assert entry_id is not None, "only what comes from an event can be there already"
@@ -149,12 +147,10 @@ async def write(
     posting: Posting,
     *,
     may_exceed: bool,
-    order: asyncpg.Record | None = None,
     fiscal_year: int | None = None,
 ) -> UUID | None:
     """Write an entry on a cost center that is locked, book it, tell it; returns its id.
 
-    What is set aside for `order`, the commitment of the order that the ticket is about, becomes less by the amount.
     Returns None when the event that the entry comes from has made it already; then nothing is written.
 
     Raises:
@@ -185,8 +181,6 @@ async def write(
     )
     if written is None:
         return None
-    if order is not None and posting.amount > 0:
-        await commitments.spend(ctx, order, posting.amount)
     await budgets.book(
         ctx, cost_center, year, actual=posting.amount, may_exceed=may_exceed, source_ticket_id=posting.ticket_id
     )

@@ -16,7 +16,7 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     cost_center_id: str | None = None
     cost_type: CostType = "OPEX"
     planned_cost: Decimal | None = None
-    """What the order is expected to cost, where its module says so."""
+    """What the order is expected to cost beside material from stock, where its module says so."""
 
 
 class IncidentFacts(msgspec.Struct, frozen=True, kw_only=True):

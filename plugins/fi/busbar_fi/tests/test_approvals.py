@@ -177,10 +177,25 @@ class TestADelegation:
         both = await ask(olga, center, "anna", "bea")
         assert (await decide(bea, both)).status == 200
         assert (await decide(bea, both)).status == 422
-        # olga asks, and oskar acts for her: her own request is not decided by her role, lent to oskar, who has it too.
-        assert (await decide(oskar, await ask(olga, center, "role:Finance_Officer"))).status == 200
         # oskar asks for himself what olga has to decide, and acts for her.
         assert (await decide(oskar, await ask(oskar, center, "olga"))).status == 422
+        for client, delegation in ((anna, given[0]), (olga, given[1])):
+            await client.send("DELETE", f"/fi/delegations/{delegation}")
+
+    async def test_lends_no_right_that_the_giver_has_used_up_or_never_had(
+        self, olga: Client, center: str, people: People
+    ) -> None:
+        anna, oskar = await people("anna", "oskar")
+        given = [await delegate(anna, "oskar"), await delegate(olga, "anna")]
+        # oskar has the second level's role through anna only, who decided the first one.
+        used_up = await ask(olga, center, "anna", "role:Finance_Approver")
+        assert (await decide(anna, used_up)).status == 200
+        assert (await decide(oskar, used_up)).status == 403
+        # anna has the level's role through olga only, who asks.
+        never_had = await ask(olga, center, "role:Finance_Officer")
+        assert (await decide(anna, never_had)).status == 403
+        mine = await anna.get(f"{PATH}?mine=true&limit=200")
+        assert never_had["approval_id"] not in {item["approval_id"] for item in mine["items"]}
         for client, delegation in ((anna, given[0]), (olga, given[1])):
             await client.send("DELETE", f"/fi/delegations/{delegation}")
 
