@@ -3,21 +3,29 @@
 import asyncio
 import base64
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import msgspec
 
 from busbar_erp.answers import AuthExpired, RemoteUnavailable, cut, error_of
+from busbar_erp.multipart import HttpAnswer
 
-if TYPE_CHECKING:
-    from busbar_erp.client import ODataClient
+
+class Sender(Protocol):
+    """What a proof needs of the client that it is for."""
+
+    async def request(self, method: str, path: str, *, headers: Mapping[str, str] | None = None) -> HttpAnswer: ...
+
+    async def send(
+        self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> HttpAnswer: ...
 
 
 class Auth(Protocol):
     """How a request proves who sends it."""
 
-    async def header(self, client: "ODataClient") -> str:
+    async def header(self, client: Sender) -> str:
         """The value of the Authorization header."""
 
     def renew(self, rejected: str) -> bool:
@@ -30,7 +38,7 @@ class BasicAuth:
     def __init__(self, username: str, password: str) -> None:
         self._value = "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
-    async def header(self, client: "ODataClient") -> str:
+    async def header(self, client: Sender) -> str:
         return self._value
 
     def renew(self, rejected: str) -> bool:
@@ -56,7 +64,7 @@ class ClientCredentials:
         self._expires_at = 0.0
         self._fetching = asyncio.Lock()
 
-    async def header(self, client: "ODataClient") -> str:
+    async def header(self, client: Sender) -> str:
         # The lock lets concurrent requests share one fetch.
         async with self._fetching:
             if not self._value or self._clock() >= self._expires_at:
@@ -69,7 +77,7 @@ class ClientCredentials:
             self._value = ""
         return True
 
-    async def _fetch(self, client: "ODataClient") -> None:
+    async def _fetch(self, client: Sender) -> None:
         answer = await client.send(
             "POST",
             self._token_path,
@@ -107,7 +115,7 @@ class CsrfToken:
         self.value = ""
         self._fetching = asyncio.Lock()
 
-    async def get(self, client: "ODataClient", service_path: str) -> str:
+    async def get(self, client: Sender, service_path: str) -> str:
         """The token, fetched with a GET of the service's root if there is none. Raises the errors of answers.py."""
         async with self._fetching:
             if not self.value:

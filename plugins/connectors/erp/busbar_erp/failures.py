@@ -29,6 +29,8 @@ def translated(endpoint: Endpoint, *, changing: bool) -> Iterator[None]:
     except answers.Stale as error:
         raise Retryable(f"Somebody keeps changing the document in SAP ({error}).", after_s=1.0) from error
     except answers.Refused as error:
+        if error.status is None:
+            raise Permanent(f"This cannot be sent to SAP: {error}") from error
         cure = ""
         if error.status == 403:
             cure = " Give the user the authorization, or activate the service."

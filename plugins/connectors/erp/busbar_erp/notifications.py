@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from busbar.sdk import Attempt, Endpoint, Retryable
+from busbar.sdk import Attempt, Endpoint, Permanent, Retryable
 from busbar_erp import documents
 from busbar_erp.answers import Entity, Refused, Stale, etag_of
 from busbar_erp.client import ODataClient
@@ -15,7 +15,7 @@ from busbar_erp.failures import translated
 from busbar_erp.model import NOTIFICATIONS, entity_set_of
 from busbar_erp.overrides import Fields
 from busbar_erp.settings import ErpSettings
-from busbar_erp.values import Value, encoded
+from busbar_erp.values import DoesNotFit, Value, encoded
 
 SET = "MaintenanceNotification"
 STALE_TRIES: Final = 3
@@ -165,4 +165,7 @@ class _Changed(Exception):
 
 def _differences(entity: Entity, wanted: dict[str, Any]) -> Fields:
     fields = entity_set_of(NOTIFICATIONS, SET).fields
-    return {name: value for name, value in wanted.items() if entity.get(name) != encoded(fields[name], value)}
+    try:
+        return {name: value for name, value in wanted.items() if entity.get(name) != encoded(fields[name], value)}
+    except DoesNotFit as error:
+        raise Permanent(f"This cannot be sent to SAP: {error}") from error

@@ -2,14 +2,11 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from busbar_erp.model import MATERIAL_DOCUMENTS, STOCK, entity_set_of
+from busbar_erp.model import MATERIAL_DOCUMENTS, STOCK, EntitySet, entity_set_of
 from busbar_erp.simulator.messages import ODataError
 from busbar_erp.simulator.store import Row, Store, empty_row
-
-if TYPE_CHECKING:
-    from busbar_erp.simulator.rules import Applications
 
 TYPES: dict[str, tuple[int, tuple[str, ...]]] = {
     "101": (1, ("01",)),
@@ -31,6 +28,14 @@ NEEDED = {
 UNRESTRICTED = "01"
 
 
+class Applications(Protocol):
+    """What posting a document needs of the other applications."""
+
+    store: Store
+
+    def put_below(self, entity_set: EntitySet, parent: Row, children: Any, *, now: datetime) -> None: ...
+
+
 def check(store: Store, header: Row, item: Row) -> None:
     """Raise ODataError for an item that cannot be posted."""
     kind = item.get("GoodsMovementType") or ""
@@ -48,7 +53,7 @@ def check(store: Store, header: Row, item: Row) -> None:
         raise ODataError(400, "M7/022", "Enter a quantity greater than zero.")
 
 
-def put_document(applications: "Applications", header: Row, items: list[tuple[Row, Any]], *, now: datetime) -> Row:
+def put_document(applications: Applications, header: Row, items: list[tuple[Row, Any]], *, now: datetime) -> Row:
     """Store a document under the next number of its year."""
     kind = entity_set_of(MATERIAL_DOCUMENTS, "A_MaterialDocumentHeader")
     number = applications.store.next_number("material_document", first=4900000001)
@@ -68,7 +73,7 @@ def move(store: Store, item: Row, *, now: datetime, sign: int = 1) -> None:
         _add(store, item, item["IssuingOrReceivingStorageLoc"], -change, now=now)
 
 
-def cancel(applications: "Applications", header: Row, posting_date: datetime, *, now: datetime) -> Row:
+def cancel(applications: Applications, header: Row, posting_date: datetime, *, now: datetime) -> Row:
     """Post the reversal of a document: the types plus one, the stock back. Raises ODataError the second time."""
     store = applications.store
     heads = entity_set_of(MATERIAL_DOCUMENTS, "A_MaterialDocumentHeader")

@@ -1,7 +1,7 @@
 """The client against the simulator, and against answers that no good system gives."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import aiohttp
@@ -62,7 +62,7 @@ class TestReading:
         assert await client.get(REQUISITIONS, "A_PurchaseRequisitionHeader", {"PurchaseRequisition": "1"}) is None
 
     def test_writes_keys_in_their_order(self) -> None:
-        key = {"ValidityEndDate": datetime(9999, 12, 31), "CostCenter": "C C", "ControllingArea": "A000"}  # noqa: DTZ001
+        key = {"ValidityEndDate": datetime(9999, 12, 31, tzinfo=UTC), "CostCenter": "C C", "ControllingArea": "A000"}
         assert key_path(entity_set_of(COST_CENTERS, "A_CostCenter"), key) == (
             "A_CostCenter(ControllingArea='A000',CostCenter='C%20C',ValidityEndDate=datetime'9999-12-31T00%3A00%3A00')"
         )
