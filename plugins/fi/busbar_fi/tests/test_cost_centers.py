@@ -110,10 +110,12 @@ class TestTheHierarchy:
 
     async def test_has_no_circles_when_two_move_at_once(self, olga: Client) -> None:
         for _ in range(5):
-            one, other = await add_center(olga), await add_center(olga)
+            # Two pairs, each to go below the other's lower half; nothing else that they would lock is shared.
+            upper = [await add_center(olga, over_budget="off") for _ in range(2)]
+            lower = [await add_center(olga, over_budget="off", parent_id=parent) for parent in upper]
             answers = await asyncio.gather(
-                olga.send("PATCH", f"/fi/cost-centers/{one}", {"parent_id": other}),
-                olga.send("PATCH", f"/fi/cost-centers/{other}", {"parent_id": one}),
+                olga.send("PATCH", f"/fi/cost-centers/{upper[0]}", {"parent_id": lower[1]}),
+                olga.send("PATCH", f"/fi/cost-centers/{upper[1]}", {"parent_id": lower[0]}),
             )
             assert sorted(answer.status for answer in answers) == [200, 400]
 
