@@ -84,6 +84,13 @@ class TestIncident:
         row = office.notification()
         assert [row[n] for n in ("MaintPriority", "MaintNotificationCode", "ReportedByUser")] == ["2", "ELEC", ""]
 
+    async def test_a_mapped_field_that_does_not_fit_is_refused_by_name_for_old_notifications_too(
+        self, office: Office
+    ) -> None:
+        await office.deliver(ticket_update(2, "Assigned"))
+        with pytest.raises(Permanent, match="MaintNotificationCode takes 4 characters"):
+            await office.deliver(incident_opened(), document={"MaintNotificationCode": "ELECTRIC"})
+
     async def test_an_unknown_priority_is_refused(self, office: Office) -> None:
         with pytest.raises(Permanent, match="'P9' is none of P1, P2, P3, P4"):
             await office.deliver(incident_opened(priority="P9"))
