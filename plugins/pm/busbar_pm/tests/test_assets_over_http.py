@@ -27,6 +27,7 @@ ASSETS = st.fixed_dictionaries(
         "status": st.sampled_from(["planned", "in_service", "out_of_service", "retired"]),
         "customers_served": st.integers(0, 2**31 - 1),
         "voltage_kv": st.none() | st.floats(0, 2000),
+        "cost_center_id": st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,59}", fullmatch=True),
         "attributes": st.dictionaries(
             st.text(string.ascii_lowercase, min_size=1, max_size=10),
             LINE | st.integers(-(2**53), 2**53) | st.booleans() | st.none(),
