@@ -25,7 +25,7 @@ from busbar.sdk import (
     parse_if_match,
     versioned,
 )
-from busbar_fi import approval_queries, approval_rules, approvals, decisions, delegations, queries
+from busbar_fi import approval_queries, approval_rules, approvals, cost_centers, decisions, delegations, queries
 from busbar_fi.approval_queries import ApprovalView
 from busbar_fi.approval_rules import LEVELS_MAX, REMIND_AFTER_H, ApprovalPolicy, ApprovalRule
 from busbar_fi.approvals import NewRequest, OpenedRequest, Priority
@@ -39,7 +39,15 @@ _APPROVE = needs("fi.approve")
 SiteFilter = Annotated[
     str | None, QueryParameter(name="site", max_length=40, pattern="^[a-z][a-z0-9_-]*$", description="Only this site.")
 ]
-SiteNamed = Annotated[str, QueryParameter(name="site", max_length=40, pattern="^[a-z][a-z0-9_-]*$")]
+SiteNamed = Annotated[
+    str | None,
+    QueryParameter(
+        name="site",
+        max_length=40,
+        pattern="^[a-z][a-z0-9_-]*$",
+        description="May be left out by who works for one site only.",
+    ),
+]
 Approvers = Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=LEVELS_MAX)]
 WITHDRAWN = "Withdrawn by the requester."
 
@@ -201,21 +209,22 @@ async def reject(
 
 
 @get("/approval-rules", opt=_READ)
-async def get_rules(ctx: RequestContext, site: SiteNamed) -> Response[ApprovalPolicy]:
+async def get_rules(ctx: RequestContext, site: SiteNamed = None) -> Response[ApprovalPolicy]:
     """Read how a site has requests decided that come by themselves, as those of requisitions do."""
-    policy = await approval_rules.read(ctx, site)
+    policy = await approval_rules.read(ctx, cost_centers.site_for(ctx, site, thing="rules"))
     return versioned(policy, policy.version)
 
 
 @put("/approval-rules", opt=_WRITE)
 async def replace_rules(
-    ctx: RequestContext, site: SiteNamed, data: JSONBody[PolicyBody], if_match: IfMatchHeader = None
+    ctx: RequestContext, data: JSONBody[PolicyBody], site: SiteNamed = None, if_match: IfMatchHeader = None
 ) -> Response[ApprovalPolicy]:
     """Set all rules of a site at once; they hold for requests that are opened from now on."""
     rules = [ApprovalRule(up_to=rule.up_to, approvers=rule.approvers) for rule in data.rules]
     expected = parse_if_match(if_match, required=False)
-    await approval_rules.replace(ctx, site, rules=rules, remind_after_h=data.remind_after_h, expected=expected)
-    policy = await approval_rules.read(ctx, site)
+    site_id = cost_centers.site_for(ctx, site, thing="rules")
+    await approval_rules.replace(ctx, site_id, rules=rules, remind_after_h=data.remind_after_h, expected=expected)
+    policy = await approval_rules.read(ctx, site_id)
     return versioned(policy, policy.version)
 
 
@@ -224,7 +233,7 @@ async def list_delegations(
     ctx: RequestContext,
     current: Annotated[bool, QueryParameter(description="Only those that hold, or will.")] = False,
 ) -> tuple[DelegationView, ...]:
-    """List the latest 200 delegations, newest first: yours; all of them for who may write finance."""
+    """List the latest 200 delegations, newest first: yours; all for who writes finance at every site."""
     return await delegations.listed(ctx, current_only=current)
 
 

@@ -106,9 +106,9 @@ async def revoke(ctx: Context, delegation_id: UUID) -> None:
 
 
 async def listed(ctx: Context, *, current_only: bool) -> tuple[DelegationView, ...]:
-    """The latest delegations, newest first: those of and to the actor; all of them for who writes finance."""
+    """The latest delegations, newest first: those of and to the actor; all for who writes finance at every site."""
     condition = "revoked_at is null and valid_until > $2" if current_only else "$2::timestamptz is not null"
-    everybody = ctx.actor.may("fi.write")
+    everybody = ctx.actor.may("fi.write") and ctx.actor.site_filter is None
     rows = await fetch(
         f"select {_COLUMNS} from fi.delegation where ($1::text is null or $1 in (delegator, delegate)) "
         f"and {condition} order by created_at desc, delegation_id desc limit {LISTED_MAX}",

@@ -37,7 +37,7 @@ class ReportOperation(Operation):
 @get("/reports/costs", opt=needs("fi.read"), operation_class=ReportOperation)
 async def report_costs(
     ctx: RequestContext,
-    by: FromQuery[GroupBy],
+    by: FromQuery[GroupBy] = "cost_center",
     site: Annotated[str | None, QueryParameter(max_length=40, pattern="^[a-z][a-z0-9_-]*$")] = None,
     cost_center_id: Annotated[
         str | None, QueryParameter(max_length=60, pattern=_TEXT, description="With everything below it.")

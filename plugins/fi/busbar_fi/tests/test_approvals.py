@@ -212,9 +212,9 @@ class TestADelegation:
             assert field == "x" or answer.body["errors"][0]["field"] == field
 
     async def test_is_listed_for_those_it_concerns(self, people: People) -> None:
-        anna, bea, carl, olga = await people("anna", "bea", "carl", "olga")
+        anna, bea, carl, olga, admin = await people("anna", "bea", "carl", "olga", "admin")
         given = await delegate(anna, "bea")
-        for client, sees in ((anna, True), (bea, True), (carl, False), (olga, True)):
+        for client, sees in ((anna, True), (bea, True), (carl, False), (olga, False), (admin, True)):
             listed = [each["delegation_id"] for each in await client.get("/fi/delegations?current=true")]
             assert (given in listed) is sees
         assert (await carl.send("DELETE", f"/fi/delegations/{given}")).status == 404
