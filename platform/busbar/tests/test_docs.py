@@ -187,7 +187,7 @@ class TestDecisions:
 
 def traps() -> list[tuple[str, str, str]]:
     """The rows of the map's section on guards: number, guards, tests."""
-    section = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("\n## Guards\n")[2].partition("\n## ")[0]
+    section = (ROOT / "docs" / "guards.md").read_text("utf-8")
     return re.findall(r"^\| ([DEHT]\d+) \| .+ \| (.+) \| (.+) \|$", section, re.MULTILINE)
 
 
