@@ -33,6 +33,8 @@ from busbar_erp.values import DoesNotFit, Value, body_of, literal
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
+SETTLE_TIMEOUTS = 2.0
+"""After a write that was not answered in time, so many times the timeout is waited before the next look."""
 
 Key = Mapping[str, Value]
 """Name and value of each key field."""
@@ -266,7 +268,9 @@ class ODataClient:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise RemoteUnavailable(f"No connection: {cut(str(error))}", uncertain=False) from error
         except TimeoutError as error:
-            raise RemoteUnavailable(f"No answer within {self._timeout.total:g} s.") from error
+            # What was begun may still end: who looks again at once would not find it, and make a second one.
+            wait_s = SETTLE_TIMEOUTS * (self._timeout.total or 0.0) if method in WRITES else None
+            raise RemoteUnavailable(f"No answer within {self._timeout.total:g} s.", retry_after_s=wait_s) from error
         except (aiohttp.ClientError, OSError) as error:
             raise RemoteUnavailable(f"No answer: {type(error).__name__}: {cut(str(error))}") from error
 

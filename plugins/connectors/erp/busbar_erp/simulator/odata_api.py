@@ -11,7 +11,7 @@ from busbar_erp.model import ROOT, EntitySet, Service, entity_set_of, services
 from busbar_erp.simulator.effects import Effect, EffectLog
 from busbar_erp.simulator.messages import VERSION_HEADERS, ODataError, bad_request, not_allowed, not_found
 from busbar_erp.simulator.metadata import is_document
-from busbar_erp.simulator.query import filter_of, key_of, order_of, value_of
+from busbar_erp.simulator.query import filter_of, indexable, key_of, order_of, value_of
 from busbar_erp.simulator.reading import body_of, changes_of, check_version, described, json_of, resolved, whole
 from busbar_erp.simulator.rules import Applications
 from busbar_erp.simulator.store import Row, Store, decoded, empty_row, etag_of
@@ -44,7 +44,7 @@ class ODataApi:
 
     def all_or_nothing(self, requests: list[ApiRequest]) -> list[ApiResponse]:
         """Answer the requests of a change set: either all succeed, or the one failure is the only answer."""
-        before, self._held = self.store.snapshot(), []
+        before, self._held = self.store.mark(), []
         answers: list[ApiResponse] = []
         try:
             for request in requests:
@@ -114,7 +114,11 @@ class ODataApi:
         raise not_allowed(method, rest)
 
     def _list(self, entity_set: EntitySet, request: ApiRequest, *, count: bool) -> ApiResponse:
-        return self._collection(entity_set, list(self.store.rows(entity_set)), request, count=count)
+        near = None
+        if asked := indexable(request.query.get("$filter", "")):
+            near = self.store.where(entity_set, *asked)
+        rows = self.store.rows(entity_set) if near is None else near
+        return self._collection(entity_set, list(rows), request, count=count)
 
     def _collection(
         self, entity_set: EntitySet, rows: list[Row], request: ApiRequest, *, count: bool = False
@@ -153,7 +157,7 @@ class ODataApi:
         row = {**empty_row(entity_set), **row}
         if row.get("CreatedByUser") == "":
             row["CreatedByUser"] = request.user
-        before = self.store.snapshot()
+        before = self.store.mark()
         try:
             stored = self.applications.create(entity_set, row, children, now=now)
         except ODataError:
@@ -194,7 +198,7 @@ class ODataApi:
                 arguments[parameter] = value_of(request.query[parameter], field)
             elif not field.nullable:
                 raise bad_request(f"Parameter {parameter} of function {name} is missing.")
-        now, before = self._clock(), self.store.snapshot()
+        now, before = self._clock(), self.store.mark()
         subject = next(iter(service.sets.values()))
         try:
             target = self._existing(subject, arguments)
@@ -286,6 +290,7 @@ class ODataApi:
             self._held.append((effect, row))
 
     def _log(self, done: list[tuple[Effect, Row]]) -> None:
+        self.store.settle()
         if done:
             self._effects.append(*(effect for effect, _ in done))
         for effect, row in done:

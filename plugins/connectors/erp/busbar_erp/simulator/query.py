@@ -32,6 +32,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "lt": lambda left, right: left is not None and left < right,
     "le": lambda left, right: left is not None and left <= right,
 }
+_EQUALITY = re.compile(r"\s*(\w+) eq '((?:[^']|'')*)'(?:\s|$)")
 _TRUTHS = {"true": True, "false": False}
 _FUNCTIONS: dict[str, Callable[[str, str], bool]] = {
     "substringof": lambda part, whole: part in whole,
@@ -43,6 +44,14 @@ _FUNCTIONS: dict[str, Callable[[str, str], bool]] = {
 def filter_of(text: str, entity_set: EntitySet) -> Test:
     """What a `$filter` tests. Raises ODataError 400."""
     return _Parser(text, entity_set).whole()
+
+
+def indexable(text: str) -> tuple[str, str] | None:
+    """Field and text of a filter's first comparison, if every record that the filter finds must be equal in it."""
+    found = _EQUALITY.match(text)
+    if found is None or re.search(r"\b(?:or|not)\b", re.sub(r"'(?:[^']|'')*'", "", text)):
+        return None
+    return found[1], found[2].replace("''", "'")
 
 
 def order_of(text: str, entity_set: EntitySet) -> list[tuple[str, bool]]:

@@ -12,45 +12,96 @@ from busbar_erp.values import decimal_of, moment_of, time_of
 Row = dict[str, Any]
 """Field name to text, bool, Decimal, aware time, time of day or None. A change makes another."""
 KeyValues = tuple[Any, ...]
-Snapshot = tuple[dict[tuple[str, str], dict[KeyValues, Row]], dict[str, int]]
+Mark = tuple[int, dict[str, int]]
+"""A state to come back to: how many writes there were, and the numbers that were next."""
+
+INDEXED = {
+    "MaintenanceNotification": ("MaintNotifExtReferenceNumber",),
+    "MaintenanceOrder": ("MaintenanceNotification",),
+    "MaintenanceOrderOperation": ("MaintenanceOrder",),
+    "A_PurchaseRequisitionItem": ("PurReqnExternalReference", "PurchaseRequisition"),
+    "A_PurReqnAcctAssgmt": ("PurchaseRequisition",),
+    "A_PurchaseReqnItemText": ("PurchaseRequisition",),
+    "A_MaterialDocumentHeader": ("ReferenceDocument",),
+    "A_MaterialDocumentItem": ("MaterialDocument", "ReversedMaterialDocument"),
+}
+"""Fields by which records are looked for again and again, or found below their parent."""
 
 _EMPTY: dict[str, Any] = {"String": "", "Boolean": False, "Decimal": Decimal(0)}
+
+
+class Rows:
+    """The records of one entity set, with indexes."""
+
+    def __init__(self, entity_set: EntitySet) -> None:
+        self.entity_set = entity_set
+        self.by_key: dict[KeyValues, Row] = {}
+        self._indexes: dict[str, dict[Any, dict[KeyValues, Row]]] = {
+            name: {} for name in INDEXED.get(entity_set.name, ())
+        }
+
+    def set(self, key: KeyValues, row: Row | None) -> Row | None:
+        """Store a record, or with None remove it; returns what was there."""
+        before = self.by_key.pop(key, None) if row is None else self.by_key.get(key)
+        if row is not None:
+            self.by_key[key] = row
+        for name, index in self._indexes.items():
+            if before is not None and (row is None or row[name] != before[name]):
+                del index[before[name]][key]
+            if row is not None:
+                index.setdefault(row[name], {})[key] = row
+        return before
+
+    def where(self, name: str, value: Any) -> Iterator[Row] | None:
+        """The records with this value, or None for a field without an index."""
+        index = self._indexes.get(name)
+        return None if index is None else iter(list(index.get(value, {}).values()))
 
 
 class Store:
     """All tables and number ranges."""
 
     def __init__(self) -> None:
-        self._tables: dict[tuple[str, str], dict[KeyValues, Row]] = {
-            (service.name, name): {} for service in services().values() for name in service.sets
+        self._tables = {
+            (service.name, name): Rows(entity_set)
+            for service in services().values()
+            for name, entity_set in service.sets.items()
         }
         self._numbers: dict[str, int] = {}
+        self._history: list[tuple[Rows, KeyValues, Row | None]] = []
 
     def rows(self, entity_set: EntitySet) -> Iterator[Row]:
         """The records of an entity set, in the order of creation."""
-        return iter(list(self._tables[entity_set.service, entity_set.name].values()))
+        return iter(list(self._table(entity_set).by_key.values()))
+
+    def where(self, entity_set: EntitySet, name: str, value: Any) -> Iterator[Row] | None:
+        """The records with this value, or None for a field without an index."""
+        return self._table(entity_set).where(name, value)
 
     def get(self, entity_set: EntitySet, key: Mapping[str, Any]) -> Row | None:
         """The record with this key."""
-        return self._tables[entity_set.service, entity_set.name].get(_key(entity_set, key))
+        return self._table(entity_set).by_key.get(_key(entity_set, key))
 
     def put(self, entity_set: EntitySet, row: Row, *, now: datetime) -> Row:
         """Store a record, new or changed; its time of last change always grows, so that its etag does too."""
-        table = self._tables[entity_set.service, entity_set.name]
+        table = self._table(entity_set)
         key = _key(entity_set, row)
         if entity_set.has_etag:
-            before = table.get(key)
+            before = table.by_key.get(key)
             now = _to_milliseconds(now)
             if before is not None:
                 now = max(now, before["LastChangeDateTime"] + timedelta(milliseconds=1))
             row = {**row, "LastChangeDateTime": now}
-        table[key] = row
+        self._history.append((table, key, table.set(key, row)))
         return row
 
     def children(self, entity_set: EntitySet, row: Row, navigation: str) -> list[Row]:
         """The records below one, along a navigation: those that have its key."""
         child = services()[entity_set.service].sets[entity_set.navigations[navigation]]
-        return [one for one in self.rows(child) if all(one[name] == row[name] for name in entity_set.keys)]
+        near = None
+        for name in entity_set.keys:
+            near = near or self.where(child, name, row[name])
+        return [one for one in near or self.rows(child) if all(one[name] == row[name] for name in entity_set.keys)]
 
     def next_number(self, name: str, *, first: int) -> str:
         """The next number of a range."""
@@ -58,14 +109,23 @@ class Store:
         self._numbers[name] = number + 1
         return str(number)
 
-    def snapshot(self) -> Snapshot:
+    def mark(self) -> Mark:
         """The state, to come back to."""
-        return {name: dict(table) for name, table in self._tables.items()}, dict(self._numbers)
+        return len(self._history), dict(self._numbers)
 
-    def go_back(self, to: Snapshot) -> None:
-        """Take back everything since the snapshot."""
-        self._tables = {name: dict(table) for name, table in to[0].items()}
+    def go_back(self, to: Mark) -> None:
+        """Take back everything since the mark."""
+        while len(self._history) > to[0]:
+            table, key, before = self._history.pop()
+            table.set(key, before)
         self._numbers = dict(to[1])
+
+    def settle(self) -> None:
+        """Forget the way back: what was done so far stays."""
+        self._history.clear()
+
+    def _table(self, entity_set: EntitySet) -> Rows:
+        return self._tables[entity_set.service, entity_set.name]
 
 
 def empty_row(entity_set: EntitySet) -> Row:

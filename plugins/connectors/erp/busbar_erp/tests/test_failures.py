@@ -31,6 +31,13 @@ class TestOutage:
             await office.deliver(APPROVED)
         assert (caught.value.after_s, caught.value.uncertain) == (17.0, False)
 
+    async def test_a_posting_without_an_answer_is_given_time_to_end_before_the_next_look(self, office: Office) -> None:
+        office.configure(timeout_s=0.3)
+        office.simulator.misbehave("timeout_after_effect", count=1)
+        with pytest.raises(Retryable) as caught:
+            await office.deliver(APPROVED)
+        assert (caught.value.after_s, caught.value.uncertain) == (0.6, True)
+
     async def test_a_locked_document_is_tried_again(self, office: Office) -> None:
         await office.deliver(incident_opened())
         office.simulator.misbehave("locked", method="PATCH", count=1)

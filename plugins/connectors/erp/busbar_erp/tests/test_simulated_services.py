@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -125,6 +126,38 @@ class TestGoldenShapes:
     async def test_what_there_is_not_is_refused(self, raw: Raw, method: str, path: str, status: int) -> None:
         await raw.with_token()
         assert (await raw.send(method, path))[0] == status
+
+
+class TestFilter:
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ("MaintNotifExtReferenceNumber eq 'B''1'", ["First"]),
+            ("MaintNotifExtReferenceNumber eq 'B''1' and NotificationText eq 'Second'", []),
+            ("MaintNotifExtReferenceNumber eq 'B''1' or NotificationText eq 'Second'", ["First", "Second"]),
+            ("MaintNotifExtReferenceNumber eq 'this or that'", ["Third"]),
+            ("'B2' eq MaintNotifExtReferenceNumber", ["Second"]),
+            ("not (MaintNotifExtReferenceNumber eq 'B2') and MaintPriority ne '4'", ["First"]),
+            ("LastChangeDateTime ge datetimeoffset'2026-11-28T09:31:00Z'", ["Second", "Third"]),
+            ("(MaintPriority eq '1' or MaintPriority eq '4') and endswith(NotificationText,'rd')", ["Third"]),
+            ("startswith(NotificationText,'Sec') eq true", ["Second"]),
+            ("MaintenanceObjectIsDown eq false and MalfunctionStartTime eq null", None),
+        ],
+    )
+    async def test_finds_the_same_with_and_without_an_index(
+        self, client: ODataClient, raw: Raw, clock: MovableClock, text: str, found: list[str] | None
+    ) -> None:
+        rows = [("First", "B'1", "1"), ("Second", "B2", "2"), ("Third", "this or that", "4")]
+        for words, reference, priority in rows:
+            body = {"NotificationType": "M2", "NotificationText": words, "MaintPriority": priority}
+            body["MaintNotifExtReferenceNumber"] = reference
+            await client.create(NOTIFICATIONS, "MaintenanceNotification", body)
+            clock.move(60)
+        status, _, document = await raw.send("GET", f"{SET}?$filter={quote(text)}")
+        if found is None:
+            assert status == 400
+        else:
+            assert [row["NotificationText"] for row in document["d"]["results"]] == found
 
 
 class TestRules:
