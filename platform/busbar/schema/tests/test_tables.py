@@ -25,10 +25,17 @@ class TestATable:
     def test_has_a_default_only_where_one_is_meant(self, table: type[Table]) -> None:
         # A required text would be born empty instead of being refused.
         named = {
-            "ticket.description", "asset.location", "measurement.unit", "storage_location.title", "stock_count.description",
-            "stock_transaction.note", "purchase_requisition.justification", "cost_entry.description", "delegation.reason",
+            "ticket.description",
+            "asset.location",
+            "measurement.unit",
+            "storage_location.title",
+            "stock_count.description",
+            "stock_transaction.note",
+            "purchase_requisition.justification",
+            "cost_entry.description",
+            "delegation.reason",
             "document.purchase_order",
-        }  # fmt: skip
+        }
         empty = {
             f"{table._meta.tablename}.{column._meta.name}"
             for column in table._meta.columns
