@@ -76,7 +76,7 @@ with recursive chain as (
 # checks anything, and bookings below need not take turns.
 _LOCK: Final = f"""
 {_CHAIN}
-select c.cost_center_id from fi.cost_center c
+select c.* from fi.cost_center c
 where c.cost_center_id in (select cost_center_id from chain)
     and (c.over_budget <> 'off' or c.cost_center_id = any($1))
 order by c.cost_center_id for no key update of c
@@ -101,16 +101,14 @@ from top left join (
 ) used on used.top_id = top.cost_center_id
 order by top.cost_center_id
 """
-_BOOK: Final = """
-insert into fi.budget_year as y (cost_center_id, fiscal_year, actual_amount, committed_amount) values ($1, $2, $3, $4)
+_COMMIT: Final = """
+insert into fi.budget_year as y (cost_center_id, fiscal_year, committed_amount) values ($1, $2, $3)
 on conflict (cost_center_id, fiscal_year) do update set
-    actual_amount = y.actual_amount + excluded.actual_amount,
     committed_amount = y.committed_amount + excluded.committed_amount
 """
 # What is released was committed, so the row is there; an insert would be refused before it finds that out.
 _RELEASE: Final = """
-update fi.budget_year set actual_amount = actual_amount + $3, committed_amount = committed_amount + $4
-where cost_center_id = $1 and fiscal_year = $2
+update fi.budget_year set committed_amount = committed_amount + $3 where cost_center_id = $1 and fiscal_year = $2
 """
 
 
@@ -119,12 +117,15 @@ def fiscal_year_of(day: date, start_month: int) -> int:
     return day.year if day.month >= start_month else day.year - 1
 
 
-async def lock(cost_center_ids: Sequence[str]) -> None:
+async def lock(cost_center_ids: Sequence[str]) -> dict[str, asyncpg.Record]:
     """Let bookings on these cost centers, and on those that share a checked budget with them, take turns.
 
-    Call it once in a transaction, with all cost centers that the transaction will book on.
+    Call it once in a transaction, with all cost centers that the transaction will book on. Returns the rows of those
+    that there are, by their ids.
     """
-    await fetch(_LOCK, sorted(set(cost_center_ids)))
+    asked = sorted(set(cost_center_ids))
+    rows = await fetch(_LOCK, asked)
+    return {row["cost_center_id"]: row for row in rows if row["cost_center_id"] in asked}
 
 
 async def standing(cost_center_id: str, fiscal_year: int) -> list[Budget]:
@@ -132,17 +133,18 @@ async def standing(cost_center_id: str, fiscal_year: int) -> list[Budget]:
     return [Budget(**row) for row in await fetch(_STANDING, [cost_center_id], fiscal_year)]
 
 
-async def book(
-    ctx: Context,
-    cost_center: asyncpg.Record,
-    fiscal_year: int,
-    *,
-    actual: Decimal = ZERO,
-    committed: Decimal = ZERO,
-    may_exceed: bool,
-    source_ticket_id: str | None = None,
-) -> None:
-    """Book an amount on a cost center that is locked, and tell of each budget that is passed by it.
+class Weighed(msgspec.Struct, frozen=True, kw_only=True):
+    """The budgets that a booking counts in, before and after it."""
+
+    change: Decimal
+    before: tuple[Budget, ...]
+    after: tuple[Budget, ...]
+
+
+async def weigh(
+    cost_center_id: str, fiscal_year: int, *, actual: Decimal = ZERO, committed: Decimal = ZERO, may_exceed: bool
+) -> Weighed:
+    """See what a booking on a cost center that is locked would do to the budgets, and whether there is room for it.
 
     With `may_exceed` a budget whose policy is to stop is passed all the same, for the cost has arisen.
 
@@ -150,20 +152,42 @@ async def book(
         OverBudgetRefused: such a budget has no room, and it may not be exceeded.
     """
     change = actual + committed
-    cost_center_id = cost_center["cost_center_id"]
     before = await standing(cost_center_id, fiscal_year)
     after = [budget.after(actual=actual, committed=committed) for budget in before]
     if change > 0 and not may_exceed:
         for stood, stands in zip(before, after, strict=True):
             if stands.over_budget == "stop" and stands.is_over:
                 raise OverBudgetRefused(stood, needed=change)
-    if committed < 0:
-        await execute(_RELEASE, cost_center_id, fiscal_year, actual, committed)
-    else:
-        await execute(_BOOK, cost_center_id, fiscal_year, actual, committed)
-    for stood, stands in zip(before, after, strict=True):
+    return Weighed(change=change, before=tuple(before), after=tuple(after))
+
+
+async def commit_money(
+    ctx: Context,
+    cost_center: asyncpg.Record,
+    fiscal_year: int,
+    amount: Decimal,
+    *,
+    may_exceed: bool,
+    source_ticket_id: str | None = None,
+) -> None:
+    """Set money aside on a cost center that is locked, or give it back, and tell of each budget that is passed by it.
+
+    Raises:
+        OverBudgetRefused: as with `weigh`; nothing was written.
+    """
+    cost_center_id = cost_center["cost_center_id"]
+    weighed = await weigh(cost_center_id, fiscal_year, committed=amount, may_exceed=may_exceed)
+    await execute(_RELEASE if amount < 0 else _COMMIT, cost_center_id, fiscal_year, amount)
+    await tell_passed(ctx, weighed, cost_center, source_ticket_id)
+
+
+async def tell_passed(
+    ctx: Context, weighed: Weighed, cost_center: asyncpg.Record, source_ticket_id: str | None
+) -> None:
+    """Tell of each budget that a booking has passed; call it once the booking is written."""
+    for stood, stands in zip(weighed.before, weighed.after, strict=True):
         if stood.is_over != stands.is_over:
-            await _passed(ctx, stands, cost_center, change, source_ticket_id)
+            await _passed(ctx, stands, cost_center, weighed.change, source_ticket_id)
 
 
 async def review(ctx: Context, cost_center: asyncpg.Record, fiscal_year: int) -> None:

@@ -39,9 +39,7 @@ async def open_commitment(
         OverBudgetRefused: a budget whose policy is to stop has no room, and it may not be exceeded.
     """
     year = budgets.fiscal_year_of(ctx.clock().date(), cost_center["fiscal_year_start_month"])
-    await budgets.book(
-        ctx, cost_center, year, committed=amount, may_exceed=may_exceed, source_ticket_id=source.ticket_id
-    )
+    await budgets.commit_money(ctx, cost_center, year, amount, may_exceed=may_exceed, source_ticket_id=source.ticket_id)
     commitment_id = uuid7()
     await execute(
         _INSERT,
@@ -96,11 +94,11 @@ async def move(ctx: Context, commitment: asyncpg.Record, *, cost_center: asyncpg
     async with transaction():
         current = await _current(commitment)
         await _set(ctx, current, ZERO, status="reduced")
-        await budgets.book(
+        await budgets.commit_money(
             ctx,
             cost_center,
             year,
-            committed=amount,
+            amount,
             may_exceed=False,
             source_ticket_id=current["source_ticket_id"],
         )
@@ -135,7 +133,7 @@ async def _set(ctx: Context, current: asyncpg.Record, amount: Decimal, *, status
     change = amount - current["amount"]
     cost_center = await fetchrow("select * from fi.cost_center where cost_center_id = $1", current["cost_center_id"])
     assert cost_center is not None, "a reference holds it"
-    await budgets.book(ctx, cost_center, current["fiscal_year"], committed=change, may_exceed=True)
+    await budgets.commit_money(ctx, cost_center, current["fiscal_year"], change, may_exceed=True)
     await execute(_SET, current["commitment_id"], amount, status, ctx.clock())
     await _tell(ctx, current, amount=amount, change=change, status=status)
 

@@ -151,11 +151,9 @@ async def lock_cost_center(
                 "with is_default, then replay this delivery."
             )
         cost_center_id = default["cost_center_id"]
-    await budgets.lock([cost_center_id, *([also["cost_center_id"]] if also else [])])
-    row = await fetchrow(
-        "select * from fi.cost_center where cost_center_id = $1 and site_id = $2", cost_center_id, event.site_id
-    )
-    if row is None:
+    locked = await budgets.lock([cost_center_id, *([also["cost_center_id"]] if also else [])])
+    row = locked.get(cost_center_id)
+    if row is None or row["site_id"] != event.site_id:
         cure = "add it, or correct the event"
         problem = f"does not exist at the site {event.site_id}"
     elif row["status"] != "active":

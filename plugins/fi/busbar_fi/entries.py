@@ -54,13 +54,21 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True):
     source_line: int | None = None
 
 
-_INSERT: Final = """
-insert into fi.cost_entry (entry_id, kind, ticket_id, cost_center_id, fiscal_year, posting_date, cost_type, amount,
-    currency, description, asset_id, reverses, source_event_type, source_event_id, source_line, posted_by, site_id,
-    created_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-on conflict (source_event_id, source_line) do nothing
-returning entry_id
+# The entry and the running total of its cost center; neither, if the event has made the entry already.
+_WRITE: Final = """
+with entry as (
+    insert into fi.cost_entry (entry_id, kind, ticket_id, cost_center_id, fiscal_year, posting_date, cost_type, amount,
+        currency, description, asset_id, reverses, source_event_type, source_event_id, source_line, posted_by, site_id,
+        created_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+    on conflict (source_event_id, source_line) do nothing
+    returning entry_id, cost_center_id, fiscal_year, amount
+), booked as (
+    insert into fi.budget_year as y (cost_center_id, fiscal_year, actual_amount)
+    select cost_center_id, fiscal_year, amount from entry
+    on conflict (cost_center_id, fiscal_year) do update set actual_amount = y.actual_amount + excluded.actual_amount
+)
+select entry_id from entry
 """
 
 
@@ -81,8 +89,9 @@ async def post(ctx: Context, new: NewEntry) -> UUID:
     async with transaction():
         ticket = await ticket_reference(ctx, new.ticket_id)
         await cost_centers.find(ctx, new.cost_center_id)
-        await budgets.lock([new.cost_center_id])
-        cost_center = await cost_centers.find(ctx, new.cost_center_id)
+        cost_center = (await budgets.lock([new.cost_center_id])).get(new.cost_center_id)
+        if cost_center is None:
+            raise NotFound(f"There is no cost center {new.cost_center_id} any more.")
         cost_centers.require_active(cost_center)
         entry_id = await write(
             ctx,
@@ -117,10 +126,9 @@ async def reverse(ctx: Context, entry_id: UUID, *, reason: str) -> UUID:
             raise NotFound(f"There is no cost entry {entry_id}.")
         if old["kind"] != "cost":
             raise RuleViolated(f"The entry is a {old['kind']}; post a new cost instead of reversing it.")
-        await budgets.lock([old["cost_center_id"]])
+        cost_center = (await budgets.lock([old["cost_center_id"]]))[old["cost_center_id"]]
         if await fetchrow("select 1 from fi.cost_entry where reverses = $1", entry_id) is not None:
             raise RuleViolated("The entry was reversed already.")
-        cost_center = await cost_centers.find(ctx, old["cost_center_id"])
         reversal = await write(
             ctx,
             cost_center,
@@ -157,9 +165,10 @@ async def write(
         OverBudgetRefused: a budget whose policy is to stop has no room, and it may not be exceeded.
     """
     year = fiscal_year or budgets.fiscal_year_of(posting.posting_date, cost_center["fiscal_year_start_month"])
+    weighed = await budgets.weigh(cost_center["cost_center_id"], year, actual=posting.amount, may_exceed=may_exceed)
     entry_id = uuid7()
     written = await fetchrow(
-        _INSERT,
+        _WRITE,
         entry_id,
         posting.kind,
         posting.ticket_id,
@@ -181,9 +190,7 @@ async def write(
     )
     if written is None:
         return None
-    await budgets.book(
-        ctx, cost_center, year, actual=posting.amount, may_exceed=may_exceed, source_ticket_id=posting.ticket_id
-    )
+    await budgets.tell_passed(ctx, weighed, cost_center, posting.ticket_id)
     await _note(ctx, entry_id, cost_center, posting)
     await _tell(ctx, entry_id, cost_center, year, posting)
     return entry_id
