@@ -75,11 +75,15 @@ class ErpSettings(msgspec.Struct, frozen=True, kw_only=True):
     reference_prefix: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] = "BB"
     """First letters of our references in SAP; two installations that share a system need different ones."""
     company_code: Code4 | None = None
+    """Of purchase requisitions; None lets SAP find it by the plant."""
     controlling_area: Code4 | None = None
+    """Of cost centers."""
     purchasing_organization: Code4 | None = None
+    """Of purchase requisitions; None lets SAP find it."""
     requisition_type: Code4 = "NB"
     """Document type of purchase requisitions."""
     default_material_group: Code9 | None = None
+    """Of requisitions; None lets SAP take that of the material."""
     gl_account: Code10 | None = None
     """G/L account of requisitions for a cost center; None lets SAP find it."""
     default_cost_center: Code10 | None = None
@@ -99,8 +103,11 @@ class ErpSettings(msgspec.Struct, frozen=True, kw_only=True):
     work_center: Code8 | None = None
     """Main work center of notifications and orders."""
     incident_notification_type: Code2 = "M2"
+    """Type of the notification of an incident: malfunction report."""
     order_notification_type: Code2 = "M1"
+    """Type of the notification of a maintenance order: maintenance request."""
     order_type: Code4 = "PM01"
+    """Type of maintenance orders, as your configuration has it."""
     release_orders: bool = True
     """Release a maintenance order as soon as it is made; goods can be issued to released orders only."""
     asset_as: Literal["text", "equipment", "functional_location"] = "text"
