@@ -84,22 +84,28 @@ async def replan(ctx: Context, commitment: asyncpg.Record, planned: Decimal) -> 
     await _set(ctx, current, planned, status="open")
 
 
-async def move(ctx: Context, commitment: asyncpg.Record, *, cost_center: asyncpg.Record, amount: Decimal) -> None:
+async def move(
+    ctx: Context, commitment: asyncpg.Record, *, cost_center: asyncpg.Record, amount: Decimal, may_exceed: bool
+) -> None:
     """Set another amount aside instead, perhaps on another cost center; both are locked already.
 
+    One that is closed stays so.
+
     Raises:
-        OverBudgetRefused: a budget whose policy is to stop has no room; nothing was written.
+        OverBudgetRefused: a budget whose policy is to stop has no room, and it may not be exceeded.
     """
     year = budgets.fiscal_year_of(ctx.clock().date(), cost_center["fiscal_year_start_month"])
     async with transaction():
         current = await _current(commitment)
+        if current["status"] == "closed":
+            return
         await _set(ctx, current, ZERO, status="reduced")
         await budgets.commit_money(
             ctx,
             cost_center,
             year,
             amount,
-            may_exceed=False,
+            may_exceed=may_exceed,
             source_ticket_id=current["source_ticket_id"],
         )
         await execute(

@@ -223,8 +223,11 @@ async def _set_planned_cost(ctx: Context, event: StoredEvent, ticket_id: str, or
         return
     planned = order.planned_cost.quantize(Decimal("0.01"))
     known = await commitments.find("order", order.order_id)
-    if known is not None:
+    if known is not None and order.cost_center_id in (None, known["cost_center_id"]):
         await commitments.replan(ctx, known, planned)
+    elif known is not None:
+        cost_center = await lock_cost_center(event, order.cost_center_id, None, also=known)
+        await commitments.move(ctx, known, cost_center=cost_center, amount=planned, may_exceed=True)
     elif planned > 0:
         source = Source(kind="order", id=order.order_id, ticket_id=ticket_id)
         cost_center = await lock_cost_center(event, order.cost_center_id, None)

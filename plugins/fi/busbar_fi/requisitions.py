@@ -83,7 +83,7 @@ async def _ask_anew(ctx: Context, event: StoredEvent, requisition: RequisitionFa
         return
     await approvals.ask_anew(ctx, row, await _wanted(event, requisition, cost_center, amount))
     try:
-        await commitments.move(ctx, commitment, cost_center=cost_center, amount=amount)
+        await commitments.move(ctx, commitment, cost_center=cost_center, amount=amount, may_exceed=False)
     except OverBudgetRefused as refused:
         row = await approvals.lock(ctx, row["approval_id"])
         await _reject(ctx, row, cost_center, refused)

@@ -246,6 +246,15 @@ class TestACompletedOrder:
         await office.app.quiet()
         (commitment,) = (await olga.get(f"/fi/commitments?cost_center_id={named}"))["items"]
         assert (commitment["amount"], commitment["status"]) == ("250.00", "open")
+        other = await add_center(olga)
+        moved = {"ticket_id": ticket, "order": facts | {"planned_cost": "300.00", "cost_center_id": other}}
+        await tell("PM_COMPONENTS_CHANGED", moved, subject=ticket)
+        await office.app.quiet()
+        (commitment,) = (await olga.get(f"/fi/commitments?cost_center_id={other}"))["items"]
+        assert (commitment["amount"], commitment["status"]) == ("300.00", "open")
+        (year,) = await olga.get(f"/fi/cost-centers/{named}/budgets")
+        assert year["committed_amount"] == "0.00"
+        named = other
         updated = {
             "ticket_id": ticket, "ticket_type": "Maintenance", "title": "", "priority": "P3", "status": "Cancelled",
             "previous_status": "Open", "on_hold": False, "assignee": None, "action": "cancel", "comment": None,
