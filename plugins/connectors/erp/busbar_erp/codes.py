@@ -47,8 +47,8 @@ def cost_center(name: str, settings: ErpSettings) -> str:
 
 def unit(name: str, settings: ErpSettings) -> str:
     """The unit of measure. Raises Permanent where the name is none."""
-    known = {**{key: value for key, value in UNITS.items() if key == name.casefold()}, **settings.units}
-    table = {name: known.get(name) or known[name.casefold()]} if {name, name.casefold()} & known.keys() else {}
+    found = settings.units.get(name) or UNITS.get(name.casefold())
+    table = {} if found is None else {name: found}
     return _code("unit of measure", name, table, setting="units", characters_max=3)
 
 

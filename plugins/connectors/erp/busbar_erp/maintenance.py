@@ -139,7 +139,7 @@ class _Case:
         if "severity" in facts.changed:
             wanted["MaintPriority"] = codes.priority(facts.incident.severity)
         if facts.incident.restored_at is not None:
-            wanted |= self._moment("MalfunctionEnd", facts.incident.restored_at)
+            wanted |= _local("MalfunctionEnd", facts.incident.restored_at, self._settings)
         mark = self._at.isoformat(sep=" ", timespec="milliseconds")
         await self._change(wanted, mark=mark, note=wording.note_of_incident(facts))
 
@@ -176,9 +176,6 @@ class _Case:
         await self.notification.change(fields)
         if wording.with_line(_text(self.notification.entity), mark, note) is None:
             self.notification.remarks.append("Its long text is full, so the note was left out.")
-
-    def _moment(self, name: str, at: datetime) -> Fields:
-        return _local(name, at, self._settings)
 
     async def _reserve(self, kind: Kind) -> Document:
         return await documents.reserve(

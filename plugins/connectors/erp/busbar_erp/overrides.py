@@ -46,7 +46,7 @@ def _value(field: Field, value: Any) -> Any:
     elif isinstance(value, str):
         made = _read(field, value)
     if made is None:
-        raise Permanent(f"The route's mapping makes {name_and_type(field)} of {value!r}.")
+        raise Permanent(f"The route's mapping makes {field.name}, a {field.type}, of {value!r}.")
     return made
 
 
@@ -64,8 +64,3 @@ def _read(field: Field, text: str) -> Any:
     except ValueError:
         return None
     return None
-
-
-def name_and_type(field: Field) -> str:
-    """For a sentence about a field."""
-    return f"{field.name}, a {field.type},"

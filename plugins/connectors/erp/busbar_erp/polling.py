@@ -22,25 +22,27 @@ OVERLAP: Final = timedelta(minutes=1)
 """A change gets its time when it begins in SAP, and can be read when it ends: so each poll looks back a little."""
 
 CHANGED = "LastChangeDateTime"
-_SETS = {
-    (REQUISITIONS, "A_PurchaseRequisitionItem"): (
-        "PurchaseRequisition",
-        "PurchaseRequisitionItem",
-        "PurReqnExternalReference",
-        "PurReqnReleaseStatus",
-        "ProcessingStatus",
-        "PurchasingDocument",
-        "PurchasingDocumentItem",
-        "IsDeleted",
-        CHANGED,
+_ASKED = {
+    REQUISITIONS: (
+        "A_PurchaseRequisitionItem",
+        (
+            "PurchaseRequisition",
+            "PurchaseRequisitionItem",
+            "PurReqnExternalReference",
+            "PurReqnReleaseStatus",
+            "ProcessingStatus",
+            "PurchasingDocument",
+            "PurchasingDocumentItem",
+            "IsDeleted",
+            CHANGED,
+        ),
     ),
-    (NOTIFICATIONS, "MaintenanceNotification"): (
+    NOTIFICATIONS: (
         "MaintenanceNotification",
-        "MaintNotifExtReferenceNumber",
-        "NotifProcessingPhase",
-        CHANGED,
+        ("MaintenanceNotification", "MaintNotifExtReferenceNumber", "NotifProcessingPhase", CHANGED),
     ),
 }
+"""The entity set of each service that is asked, and the fields that are read."""
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,8 +67,7 @@ async def poll(endpoint: Endpoint, cursor: str | None) -> Polled:
 
 async def _changed(client: ODataClient, service: str, since: datetime) -> tuple[list[Entity], datetime]:
     """The documents changed since then, oldest first, and from when on to ask the next time."""
-    name = next(entity_set for of, entity_set in _SETS if of == service)
-    select = _SETS[service, name]
+    name, select = _ASKED[service]
     found: list[Entity] = []
     for page in range(PAGES_MAX):
         listed = await client.find(
