@@ -9,6 +9,7 @@ import msgspec
 from busbar.sdk import (
     Context,
     FieldError,
+    Forbidden,
     InvalidPayload,
     RuleViolated,
     Where,
@@ -37,9 +38,12 @@ async def put_code(ctx: Context, code: FailureCode) -> FailureCode:
     """Add a code to the catalogue, or change the title of one and whether it may be given.
 
     Raises:
+        Forbidden: the actor works for some sites only, and all sites share the catalogue.
         RuleViolated: `unknown` is to be given up; without it people would have to guess.
     """
     ctx.require("pm.write")
+    if ctx.actor.site_filter is not None:
+        raise Forbidden("Only somebody who works for all sites can change the catalogue, which all sites share.")
     if code.code == UNKNOWN and not code.active:
         raise RuleViolated("The code unknown stays: without it, people would have to guess.")
     async with transaction():

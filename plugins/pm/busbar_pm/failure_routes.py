@@ -44,7 +44,7 @@ async def list_codes(
 
 @put("/failure-codes", opt=WRITE)
 async def put_code(ctx: RequestContext, data: JSONBody[CodeBody]) -> FailureCode:
-    """Add a code to the catalogue, or change one."""
+    """Add a code to the catalogue, or change one; by somebody who works for all sites."""
     return await failure_codes.put_code(ctx, FailureCode(**msgspec.structs.asdict(data)))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from busbar_pm.events import IncidentUpdated
 from busbar_pm.failure_codes import CODE_GROUPS
+from busbar_pm.tests.conftest import Served
 from busbar_pm.tests.test_assets_over_http import add
 from busbar_pm.tests.work import events_of, plan, report
 
@@ -28,20 +29,30 @@ class TestTheCatalogue:
         assert {"vegetation", "lightning", "ageing", "third_party"} <= {each["code"] for each in causes}
         assert causes[-1]["code"] == "unknown"
 
-    async def test_grows_and_gives_up_codes_but_never_the_unknown(self, erna: httpx.AsyncClient) -> None:
+    async def test_grows_and_gives_up_codes_but_never_the_unknown(
+        self, served: Served, erna: httpx.AsyncClient
+    ) -> None:
+        admin = await served.client()
         fire = {"code_group": "cause", "code": "wildfire", "title": "Wildfire"}
-        assert (await erna.put(CODES, json=fire)).json() == fire | {"active": True}
+        assert (await admin.put(CODES, json=fire)).json() == fire | {"active": True}
         opened = await report(erna, await add(erna))
         assert (await code(erna, opened, cause="wildfire")).status_code == 200
-        await erna.put(CODES, json=fire | {"active": False})
+        await admin.put(CODES, json=fire | {"active": False})
         again = await code(erna, await report(erna, await add(erna)), cause="wildfire")
         assert (again.status_code, again.json()["errors"][0]["field"]) == (400, "cause")
         kept = (await erna.get(f"/api/v1/pm/incidents/{opened['incident_id']}")).json()
         assert kept["cause"] == "wildfire"
         for group in CODE_GROUPS:
             gone = {"code_group": group, "code": "unknown", "title": "Unknown", "active": False}
-            answer = await erna.put(CODES, json=gone)
+            answer = await admin.put(CODES, json=gone)
             assert (answer.status_code, answer.json()["code"]) == (422, "BUS_002")
+
+    async def test_is_not_changed_by_who_works_for_some_sites_only(self, erna: httpx.AsyncClient) -> None:
+        before = (await erna.get(CODES)).json()
+        answer = await erna.put(CODES, json={"code_group": "cause", "code": "vegetation", "title": "Trees"})
+        assert (answer.status_code, answer.json()["code"]) == (403, "AUTH_003")
+        assert "all sites share" in answer.json()["detail"]
+        assert (await erna.get(CODES)).json() == before
 
 
 class TestCoding:
