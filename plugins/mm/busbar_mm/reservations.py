@@ -23,7 +23,7 @@ async def follow_order(ctx: Context, event: StoredEvent) -> None:
     """Reserve what an order plans, follow its plan, and release the rest when it is completed or cancelled.
 
     Raises:
-        NotFound: the order plans a material that does not exist.
+        NotFound: the order plans a material that its site does not have.
     """
     if event.event_type in ("PM_TICKET_CREATED", "PM_COMPONENTS_CHANGED"):
         told = msgspec.json.decode(event.data, type=OrderTold)
@@ -42,14 +42,17 @@ async def follow_order(ctx: Context, event: StoredEvent) -> None:
 
 
 async def _reserve(ctx: Context, ticket_id: str, planned: dict[str, Decimal], event: StoredEvent) -> None:
-    known = {
-        row["material_id"]
-        for row in await fetch("select material_id from mm.material where material_id = any($1)", list(planned))
-    }
+    rows = await fetch(
+        "select material_id from mm.material where material_id = any($1) and site_id = $2",
+        list(planned),
+        event.site_id,
+    )
+    known = {row["material_id"] for row in rows}
     unknown = [material_id for material_id in planned if material_id not in known]
     if unknown:
         raise NotFound(
-            f"The order of {ticket_id} plans {', '.join(unknown)}, which is no material; add it and replay this event."
+            f"The order of {ticket_id} plans {', '.join(unknown)}, which is no material of the site {event.site_id}; "
+            "add it there and replay this event."
         )
     await execute(
         "update mm.reservation set quantity = 0, updated_at = $2 where ticket_id = $1 and material_id <> all($3)",

@@ -22,6 +22,17 @@ async def amounts(store: Client, material_id: str) -> tuple[Decimal, ...]:
     return tuple(Decimal(found[name]) for name in ("quantity", "reserved_quantity", "available_quantity"))
 
 
+async def why_dead(ticket_id: str) -> str:
+    """The reason of the one dead letter about the reservations of a ticket."""
+    (row,) = await fetch(
+        "select d.state, d.last_error as reason from core.delivery d join core.event e using (event_id) "
+        "where e.subject = $1 and d.subscription = 'mm.reservations_follow_order'",
+        ticket_id,
+    )
+    assert row["state"] == "dead"
+    return str(row["reason"])
+
+
 class TestAnOrder:
     async def test_reserves_and_its_issues_consume(self, app: RunningApp, store: Client) -> None:
         material_id = await add(store, quantity="10")
@@ -69,13 +80,15 @@ class TestAnOrder:
     async def test_that_plans_an_unknown_material_is_a_dead_letter(self, app: RunningApp, store: Client) -> None:
         ticket_id = await add_work_ticket()
         await plan(app, ticket_id, NO_SUCH_PART="4")
-        rows = await fetch(
-            "select d.state, d.last_error as reason from core.delivery d join core.event e using (event_id) "
-            "where e.subject = $1 and d.subscription = 'mm.reservations_follow_order'",
-            ticket_id,
-        )
-        assert [row["state"] for row in rows] == ["dead"]
-        assert "NO-SUCH-PART, which is no material" in rows[0]["reason"]
+        assert "NO-SUCH-PART, which is no material" in await why_dead(ticket_id)
+
+    async def test_reserves_nothing_of_another_site(self, app: RunningApp, store: Client) -> None:
+        elsewhere = await app.client()
+        material_id = await add(elsewhere, quantity="10", site="b")
+        ticket_id = await add_work_ticket()
+        await plan(app, ticket_id, **{material_id.replace("-", "_"): "4"})
+        assert await amounts(elsewhere, material_id) == (10, 0, 10)
+        assert f"{material_id}, which is no material of the site a" in await why_dead(ticket_id)
 
     async def test_without_components_reserves_nothing(self, app: RunningApp, store: Client) -> None:
         ticket_id = await add_work_ticket()
