@@ -27,7 +27,9 @@ TOLD = (
     "MM_TICKET_CREATED",
     "MM_REORDER_TRIGGERED",
     "MM_REQUISITION_CREATED",
-    "FI_COMMITMENT_CHANGED",
+    "FI_COMMITMENT_CHANGED",  # the fitter, as planned
+    "FI_COMMITMENT_CHANGED",  # the requisition
+    "FI_COMMITMENT_CHANGED",  # the fitter, as done
     "FI_TICKET_CREATED",
     "FI_APPROVAL_REQUESTED",
     "FI_APPROVAL_COMPLETED",

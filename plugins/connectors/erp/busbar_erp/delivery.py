@@ -2,21 +2,18 @@
 
 from busbar.sdk import Attempt, Endpoint, Receipt
 from busbar_erp import maintenance, movements, requisitions
-from busbar_erp.facts import NotTold, RequisitionApproved, RequisitionCancelled, StockChanged, facts_of
-from busbar_erp.receipts import not_told
+from busbar_erp.facts import RequisitionApproved, RequisitionCancelled, StockChanged, facts_of
 
 
 async def deliver(endpoint: Endpoint, attempt: Attempt) -> Receipt:
     """Tell SAP of one event; one document for each thing, however often it is told.
 
     The document is looked for at every attempt, the first too: one short request, and then no mistake about which
-    attempt is the first can make a second document. What means nothing to SAP is received, and says so.
+    attempt is the first can make a second document.
 
-    Raises Permanent, Retryable, RateLimited or AuthExpired.
+    Raises Permanent, Retryable, RateLimited, AuthExpired, or NothingToTell for what means nothing to SAP.
     """
     match facts_of(attempt.event):
-        case NotTold() as nothing:
-            return not_told(attempt, nothing.reason)
         case RequisitionApproved() as approved:
             return await requisitions.create(endpoint, attempt, approved)
         case RequisitionCancelled() as cancelled:

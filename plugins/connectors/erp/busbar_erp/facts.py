@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from busbar.sdk import Permanent
+from busbar.sdk import NothingToTell, Permanent
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,12 +133,6 @@ class StockChanged(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class NotTold(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that means nothing to SAP."""
-
-    reason: str
-
-
 MaintenanceFacts = TicketOpened | TicketChanged | IncidentChanged | OrderCompleted
 Facts = MaintenanceFacts | RequisitionApproved | RequisitionCancelled | StockChanged
 
@@ -152,32 +146,36 @@ _BY_TYPE: dict[str, type[Facts]] = {
     "MM_STOCK_CHANGED": StockChanged,
 }
 _REASONS = {
-    "MM_TICKET_CREATED": "a purchase requisition is told when it is approved",
-    "MM_TICKET_UPDATED": "SAP keeps documents, and no procurement tickets",
-    "MM_REQUISITION_CREATED": "a purchase requisition is told when it is approved",
-    "MM_REQUISITION_REJECTED": "a rejected requisition never came to SAP",
-    "MM_REQUISITION_RECEIVED": "each receipt is told by its own stock transaction",
-    "MM_REORDER_TRIGGERED": "its purchase requisition is told when it is approved",
+    "MM_TICKET_CREATED": "A purchase requisition is told when it is approved.",
+    "MM_TICKET_UPDATED": "SAP keeps documents, and no procurement tickets.",
+    "MM_REQUISITION_CREATED": "A purchase requisition is told when it is approved.",
+    "MM_REQUISITION_REJECTED": "A rejected requisition never came to SAP.",
+    "MM_REQUISITION_RECEIVED": "Each receipt is told by its own stock transaction.",
+    "MM_REORDER_TRIGGERED": "Its purchase requisition is told when it is approved.",
 }
 
 T = TypeVar("T")
 
 
-def facts_of(event: Mapping[str, Any]) -> Facts | NotTold:
-    """The facts of a CloudEvent. Raises Permanent for an event of another module, or data that cannot be read."""
+def facts_of(event: Mapping[str, Any]) -> Facts:
+    """The facts of a CloudEvent.
+
+    Raises NothingToTell for what means nothing to SAP; Permanent for an event of another module, or data that cannot be
+    read.
+    """
     event_type = str(event.get("type", ""))
     kind = _BY_TYPE.get(event_type)
     if kind is not None:
         facts = _convert(event.get("data"), kind, what=f"The data of {event_type}")
         if isinstance(facts, TicketOpened) and facts.incident is None and facts.order is None:
-            return NotTold(reason="the ticket is neither an incident nor a maintenance order")
+            raise NothingToTell("The ticket is neither an incident nor a maintenance order.")
         return facts
     if not event_type.startswith(("MM_", "PM_")):
         raise Permanent(
             f"The ERP connector cannot tell of {event_type or 'an event without a type'}. It knows the events of "
             "materials management and plant maintenance; narrow the route's event pattern."
         )
-    return NotTold(reason=_REASONS.get(event_type, "SAP has no document for it"))
+    raise NothingToTell(_REASONS.get(event_type, f"SAP has no document for {event_type}."))
 
 
 def time_of(event: Mapping[str, Any]) -> datetime:

@@ -3,7 +3,7 @@
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from busbar.sdk import Attempt, Endpoint, Permanent, Receipt
+from busbar.sdk import Attempt, Endpoint, NothingToTell, Permanent, Receipt
 from busbar_erp import codes, documents
 from busbar_erp.client import ODataClient
 from busbar_erp.connection import client_of
@@ -12,7 +12,6 @@ from busbar_erp.facts import StockChanged
 from busbar_erp.failures import translated
 from busbar_erp.model import MATERIAL_DOCUMENTS, entity_set_of
 from busbar_erp.overrides import Fields, overridden
-from busbar_erp.receipts import not_told
 from busbar_erp.settings import ErpSettings
 from busbar_erp.values import Value, cut
 
@@ -34,7 +33,7 @@ async def post(endpoint: Endpoint, attempt: Attempt, facts: StockChanged) -> Rec
     settings: ErpSettings = endpoint.settings
     line = await _line(endpoint, facts, settings)
     if line.get("StorageLocation") == line.get("IssuingOrReceivingStorageLoc"):
-        return not_told(attempt, f"both locations are {line['StorageLocation']} there")
+        raise NothingToTell(f"Both locations are {line['StorageLocation']} in SAP.")
     body = _body(facts, line, attempt, settings)
     document = await _reserve(endpoint, "movement", facts.transaction_id, facts)
     client, headers = client_of(endpoint), {"X-Correlation-ID": attempt.correlation_id}

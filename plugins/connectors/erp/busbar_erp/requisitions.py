@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from busbar.sdk import Attempt, Endpoint, Receipt
+from busbar.sdk import Attempt, Endpoint, NothingToTell, Receipt
 from busbar_erp import codes, documents
 from busbar_erp.answers import Entity, etag_of
 from busbar_erp.client import Change, ODataClient
@@ -14,7 +14,6 @@ from busbar_erp.facts import RequisitionApproved, RequisitionCancelled, time_of
 from busbar_erp.failures import translated
 from busbar_erp.model import REQUISITIONS, entity_set_of
 from busbar_erp.overrides import Fields, overridden
-from busbar_erp.receipts import not_told
 from busbar_erp.settings import ErpSettings
 from busbar_erp.values import cut
 from busbar_erp.wording import title
@@ -45,7 +44,7 @@ async def create(endpoint: Endpoint, attempt: Attempt, facts: RequisitionApprove
         now=endpoint.clock(),
     )
     if document.withdrawn:
-        return not_told(attempt, "the requisition was called off before SAP had it")
+        raise NothingToTell("The requisition was called off before SAP had it.")
     client, headers = client_of(endpoint), {"X-Correlation-ID": attempt.correlation_id}
     with translated(endpoint, changing=False):
         items = await _items(client, document, headers)
@@ -81,7 +80,7 @@ async def withdraw(endpoint: Endpoint, attempt: Attempt, facts: RequisitionCance
     with translated(endpoint, changing=False):
         items = await _items(client, document, headers)
     if not items:
-        return not_told(attempt, "it never had this requisition")
+        raise NothingToTell("SAP never had this requisition.")
     number = str(items[0]["PurchaseRequisition"])
     standing = [item for item in items if item.get("IsDeleted") != DELETED]
     if not standing:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, time
 
 import pytest
 
-from busbar.sdk import Permanent, Retryable
+from busbar.sdk import NothingToTell, Permanent, Retryable
 from busbar_erp import documents
 from busbar_erp.tests.conftest import ENDPOINT, Office
 from busbar_erp.tests.golden import (
@@ -288,6 +288,6 @@ class TestOrder:
 
 class TestTicketsWithoutFacts:
     async def test_a_ticket_that_is_no_incident_and_no_order_is_not_told(self, office: Office) -> None:
-        receipt = await office.deliver(incident_opened(incident=None))
-        assert receipt.detail == "SAP is not told: the ticket is neither an incident nor a maintenance order."
+        with pytest.raises(NothingToTell, match="neither an incident nor a maintenance order"):
+            await office.deliver(incident_opened(incident=None))
         assert INCIDENT["asset_id"] == "FD-012"

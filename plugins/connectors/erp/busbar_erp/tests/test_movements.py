@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from busbar.sdk import Permanent, Retryable, execute
+from busbar.sdk import NothingToTell, Permanent, Retryable, execute
 from busbar_erp import documents
 from busbar_erp.simulator.movements import stock_of
 from busbar_erp.tests.conftest import ENDPOINT, Office
@@ -92,8 +92,8 @@ class TestMovementTypes:
         assert stock_of(store, "FUSE-NH2-250A", "1010", "0001") == Decimal(-3)
 
     async def test_a_transfer_between_places_that_are_one_for_sap_is_not_told(self, office: Office) -> None:
-        receipt = await office.deliver(stock_changed("transfer", "3", to_storage_location="Van 4"))
-        assert receipt.detail == "SAP is not told: both locations are 0001 there."
+        with pytest.raises(NothingToTell, match="Both locations are 0001 in SAP"):
+            await office.deliver(stock_changed("transfer", "3", to_storage_location="Van 4"))
         assert office.simulator.effects == []
 
     @pytest.mark.parametrize(("quantity", "kind"), [("1.000", "701"), ("-1.000", "702")])
