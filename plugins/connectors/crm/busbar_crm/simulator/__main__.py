@@ -1,4 +1,4 @@
-"""Run the simulator as a process: `python -m busbar_crm.simulator --port 8085 --tls-port 8446 --state-file X`."""
+"""Run the simulator as a process: `python -m busbar_crm.simulator --port 8085 --tls-port 8448 --state-file X`."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ from connector_simulation.process import given, options_of, parser_of, serve
 
 def _parser() -> argparse.ArgumentParser:
     parser = parser_of(
-        "busbar_crm.simulator", "A Salesforce-compatible simulator of the REST API.", port=8085, tls_port=8446
+        "busbar_crm.simulator", "A Salesforce-compatible simulator of the REST API.", port=8085, tls_port=8448
     )
     parser.add_argument(
         "--user", help="user name of the integration user (default: busbar.integration@utility.example)"
