@@ -24,7 +24,8 @@ hookimpl = pluggy.HookimplMarker("busbar")
 """The decorator of a plugin's hooks."""
 
 DemoData = Callable[[Context], Awaitable[None]]
-"""What `busbar_demo_data` returns: called with a context that may do everything."""
+"""What `busbar_demo_data` returns: called with a context that may do everything, again and again: what others made of
+its events by then is there the next time, to be gone on with."""
 
 
 class PluginInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,4 +95,4 @@ def busbar_importers() -> Sequence[Importer]:
 
 @hookspec
 def busbar_demo_data() -> DemoData:
-    """A function that adds its demo data; it must be safe to run twice."""
+    """A function that adds its demo data; it is called more than once, and adds nothing that is there."""

@@ -47,13 +47,13 @@ def operator() -> Context:
     return Context(actor=system_actor("cli"), correlation_id=new_correlation_id())
 
 
-def run(work: Callable[[Platform], Coroutine[Any, Any, Result]]) -> Result:
-    """Run `work` on a platform that serves nothing and relays nothing; logs show warnings only."""
+def run(work: Callable[[Platform], Coroutine[Any, Any, Result]], *, works: bool = False) -> Result:
+    """Run `work` on a platform that serves nothing, and relays nothing unless it `works`; logs show warnings only."""
     settings = read_settings()
     configure_logging(level="WARNING")
 
     async def inside() -> Result:
-        async with platform(settings, work=False) as running:
+        async with platform(settings, work=works) as running:
             tell_first_password(running.first_password)
             return await work(running)
 

@@ -14,6 +14,7 @@ from busbar_fi.approvals import NewRequest, Priority
 from busbar_fi.cost_centers import NewCostCenter
 from busbar_fi.entries import Posting
 from busbar_fi.events import CostType, OverBudget
+from busbar_fi.seed_requisitions import decide_requisitions
 
 Stage = Literal["asked", "half way", "approved", "rejected", "withdrawn"]
 
@@ -22,6 +23,7 @@ ENGINEER: Final = "maintenance.engineer"
 OFFICER: Final = "finance.officer"
 APPROVER: Final = "finance.approver"
 _ROLES: Final = {ENGINEER: "Maintenance_Engineer", OFFICER: "Finance_Officer", APPROVER: "Finance_Approver"}
+_DECIDERS: Final = {"role:Finance_Approver": APPROVER, "role:Finance_Officer": OFFICER}
 BOTH: Final = ("role:Finance_Approver", "role:Finance_Officer")
 
 
@@ -111,6 +113,7 @@ async def add_demo_data(ctx: Context) -> None:
             await _add_rules(ctx, site_id)
             for request in REQUESTS:
                 await _add_request(ctx, site_id, request)
+            await decide_requisitions(site_id, {role: _as(ctx, who, ctx.clock()) for role, who in _DECIDERS.items()})
     await _add_delegation(ctx)
 
 
@@ -175,10 +178,8 @@ async def _add_request(ctx: Context, site_id: str, demo: DemoRequest) -> None:
 
 
 async def _decide(ctx: Context, approval_id: UUID, demo: DemoRequest, begun: datetime) -> None:
-    deciders = {"role:Finance_Approver": APPROVER, "role:Finance_Officer": OFFICER}
-
     def at(level: int) -> Context:
-        return _as(ctx, deciders[demo.hierarchy[level]], begun + timedelta(hours=2 * level + 1))
+        return _as(ctx, _DECIDERS[demo.hierarchy[level]], begun + timedelta(hours=2 * level + 1))
 
     match demo.stage:
         case "half way":

@@ -2,12 +2,13 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Final, Literal
 
+import asyncpg
 import msgspec
 
-from busbar.sdk import SITES, Context, fetchval, transaction
-from busbar_mm import counts, materials, requisitions, stock
+from busbar.sdk import SITES, Context, fetchrow, fetchval, transaction
+from busbar_mm import counts, materials, receipts, requisitions, stock
 from busbar_mm.books import Posting
 from busbar_mm.counts import Counted
 from busbar_mm.events import TransactionType
@@ -39,7 +40,8 @@ class DemoRequisition(msgspec.Struct, frozen=True, kw_only=True):
     material: str
     quantity: str
     justification: str
-    is_called_off: bool = False
+    then: Literal["called off", "ordered", "received"] | None = None
+    """What becomes of it: called off at once; ordered, or received, once finance has approved it."""
 
 
 MATERIALS: Final = (
@@ -83,8 +85,13 @@ MATERIALS: Final = (
 )  # fmt: skip
 REQUISITIONS: Final = (
     DemoRequisition(material="METER-3P", quantity="120", justification="Meters that leave calibration this year"),
-    DemoRequisition(material="CLAMP-DN150", quantity="6", justification="Winter stock"),
-    DemoRequisition(material="SEAL-PUMP-80", quantity="4", justification="Refit of the old pumps", is_called_off=True),
+    DemoRequisition(material="CLAMP-DN150", quantity="6", justification="Winter stock", then="ordered"),
+    DemoRequisition(material="SEAL-PUMP-80", quantity="4", justification="Refit of the old pumps", then="called off"),
+    DemoRequisition(
+        material="TERM-24-150", quantity="6", justification="Terminations for the ring at the mill", then="received"
+    ),
+    DemoRequisition(material="JOINT-24-150", quantity="60", justification="Joints for five years"),
+    DemoRequisition(material="OIL-NYTRO", quantity="600", justification="A drum for the summer revision"),
 )
 
 
@@ -96,7 +103,7 @@ async def add_demo_data(ctx: Context) -> None:
                 await _add_material(ctx, site_id, material)
             for requisition in REQUISITIONS:
                 await _add_requisition(ctx, site_id, requisition)
-            await _add_count(ctx, site_id)
+            await _add_counts(ctx, site_id)
 
 
 async def _add_material(ctx: Context, site_id: str, demo: DemoMaterial) -> None:
@@ -129,8 +136,14 @@ async def _add_material(ctx: Context, site_id: str, demo: DemoMaterial) -> None:
 
 async def _add_requisition(ctx: Context, site_id: str, demo: DemoRequisition) -> None:
     material_id = _id(site_id, demo.material)
-    known = "select exists(select from mm.purchase_requisition where material_id = $1 and justification = $2)"
-    if await fetchval(known, material_id, demo.justification):
+    known = await fetchrow(
+        "select * from mm.purchase_requisition where material_id = $1 and justification = $2",
+        material_id,
+        demo.justification,
+    )
+    if known is not None:
+        if known["status"] == "approved":
+            await _go_on(ctx, demo, known)
         return
     now = ctx.clock()
     async with transaction():
@@ -141,25 +154,48 @@ async def _add_requisition(ctx: Context, site_id: str, demo: DemoRequisition) ->
             cost_center_id=None,
             justification=demo.justification,
         )
-        if demo.is_called_off:
+        if demo.then == "called off":
             decided = _at(ctx, now - timedelta(days=2))
             await requisitions.call_off(decided, opened.requisition_id, reason="The pumps are to be replaced.")
 
 
-async def _add_count(ctx: Context, site_id: str) -> None:
+async def _go_on(ctx: Context, demo: DemoRequisition, known: asyncpg.Record) -> None:
+    """What follows on an approval."""
+    if demo.then == "ordered":
+        await requisitions.place_order(ctx, known["requisition_id"], external_number="4500001187")
+    elif demo.then == "received":
+        posting = Posting(
+            material_id=known["material_id"],
+            transaction_type="receipt",
+            quantity_change=known["quantity"],
+            requisition_id=known["requisition_id"],
+            note="Delivery note 9034",
+        )
+        await receipts.receive(ctx, known["requisition_id"], posting)
+
+
+async def _add_counts(ctx: Context, site_id: str) -> None:
+    """A count of the yard, which found a little more oil, and one of the rack, which goes on."""
     known = "select exists(select from mm.stock_count where site_id = $1 and description = $2)"
     if await fetchval(known, site_id, COUNT_DESCRIPTION):
         return
-    begun = _at(ctx, ctx.clock() - timedelta(hours=3))
+    begun, counted = ctx.clock() - timedelta(hours=3), ctx.clock() - timedelta(hours=2)
+    oil = await fetchval("select quantity from mm.material where material_id = $1", _id(site_id, "OIL-NYTRO"))
+    yard = {"OIL-NYTRO": oil + Decimal("1.5")}
+    rack = {"CLAMP-DN150": Decimal(9), "TERM-24-150": Decimal(7)}
     async with transaction():
-        count_id = await counts.begin(
-            begun, site_id=site_id, storage_location=_RACK, material_ids=(), description=COUNT_DESCRIPTION
-        )
-        found = [
-            Counted(material_id=_id(site_id, "CLAMP-DN150"), counted_quantity=Decimal(9)),
-            Counted(material_id=_id(site_id, "TERM-24-150"), counted_quantity=Decimal(7)),
-        ]
-        await counts.enter(_at(ctx, ctx.clock() - timedelta(hours=2)), count_id, found)
+        for location, found in ((_YARD, yard), (_RACK, rack)):
+            count_id = await counts.begin(
+                _at(ctx, begun),
+                site_id=site_id,
+                storage_location=location,
+                material_ids=[_id(site_id, name) for name in found] if location == _YARD else (),
+                description=COUNT_DESCRIPTION,
+            )
+            lines = [Counted(material_id=_id(site_id, name), counted_quantity=many) for name, many in found.items()]
+            await counts.enter(_at(ctx, counted), count_id, lines)
+            if location == _YARD:
+                await counts.post(_at(ctx, counted), count_id, reason="Dip stick read anew")
 
 
 def _id(site_id: str, name: str) -> str:
