@@ -34,7 +34,15 @@ ANY_TOKEN = {
     "POST /api/v1/imports",
 }
 """All that takes any valid token; importing asks for the importer's own permission inside."""
-ROLES = ("Admin", "Integration_Operator", "Maintenance_Engineer", "Nobody")
+ROLES = (
+    "Admin",
+    "Finance_Approver",
+    "Finance_Officer",
+    "Integration_Operator",
+    "Maintenance_Engineer",
+    "Nobody",
+    "Store_Manager",
+)
 
 
 def _named(found: Iterable[Operation], access: str) -> set[str]:

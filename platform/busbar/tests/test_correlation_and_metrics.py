@@ -62,6 +62,8 @@ class TestCorrelationId:
         assert {delivery["subscription"] for delivery in delivered} == {
             "pm.incident_follows_ticket",
             "pm.order_follows_ticket",
+            "mm.reservations_follow_order",
+            "fi.maintenance",
         }
         lines = [line for line in app.log_lines() if line["correlation_id"] == "crew-4:move"]
         told = {line["delivery_id"] for line in lines if line["event"] == "delivery"}
