@@ -48,7 +48,7 @@ async def known_things(app: RunningApp, word: str) -> dict[str, list[Any]]:
         "weather_event_id": [(await admin.post("/sla/weather-events", storm))["weather_event_id"] for _ in range(EACH)],
         "version": ["1"],
         "position": ["1"],
-        "fiscal_year": [str(YEAR)],
+        "fiscal_year": [YEAR],
     }
 
 
@@ -130,7 +130,8 @@ async def _deciders(app: RunningApp) -> list[Client]:
     user = {"username": "stand-in", "display_name": "Stand-in", "password": PASSWORD, "sites": ["a"]}
     answer = await (await app.client()).send("POST", "/users", user | {"roles": ["Finance_Approver"]})
     assert answer.status in (201, 409), answer
-    return [await app.client(role) for role in ("Admin", "Finance_Officer", "Finance_Approver")]
+    others = [await app.client(role, "a") for role in ("Finance_Officer", "Finance_Approver")]
+    return [await app.client(), *others]
 
 
 async def _stock(admin: Client, material_id: str, cost_center_id: str) -> dict[str, list[Any]]:
