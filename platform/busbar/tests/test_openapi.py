@@ -36,7 +36,7 @@ class TestDocument:
                     faults = [fault.message for fault in validator.iter_errors(example)]
                     assert not faults, f"{method.upper()} {path}: {faults}"
                 bodies += 1
-        assert bodies > 25
+        assert bodies > 60
 
 
 def _named(document: Any, schema: Any) -> Any:

@@ -85,6 +85,12 @@ async def asset_id(app: RunningApp) -> str:
     return str((await (await app.client()).post("/pm/assets", asset))["asset_id"])
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def material_id(app: RunningApp) -> str:
+    material = {"material_id": "FUSE-1", "description": "Fuse", "unit_of_measure": "EA", "site": "a"}
+    return str((await (await app.client()).post("/mm/materials", material))["material_id"])
+
+
 @pytest.fixture
 async def engineer(app: RunningApp) -> Client:
     return await app.client("Maintenance_Engineer", "a")
@@ -110,9 +116,11 @@ async def act(client: Client, ticket_id: str, verb: str, *, comment: str = "beca
     return answer.status, answer.body
 
 
-async def walk(client: Client, asset_id: str, verbs: list[str]) -> None:
-    """Try the verbs in turn, and compare ticket, trail and events with the model after each."""
-    ticket_id = await open_ticket(client, asset_id)
+async def walk(client: Client, ticket_id: str, verbs: list[str]) -> None:
+    """Try the verbs in turn on a new ticket, and compare ticket, trail and events with the model after each.
+
+    What a module itself notes about the thing that the ticket is about stands beside it in the trail.
+    """
     model = Model(trail=[("ticket.open", None, "Open")])
     ticket = await client.get(f"/tickets/{ticket_id}")
     for number, verb in enumerate(verbs):
@@ -128,11 +136,11 @@ async def walk(client: Client, asset_id: str, verbs: list[str]) -> None:
         else:
             assert (status, body["code"]) == (422, refusal), (verb, model, body)
             assert await client.get(f"/tickets/{ticket_id}") == ticket, "a refused verb writes nothing"
-    audit = await client.get(f"/tickets/{ticket_id}/audit")
+    audit = [each for each in await client.get(f"/tickets/{ticket_id}/audit") if each["action"].startswith("ticket.")]
     assert [(each["action"], each["previous_status"], each["new_status"]) for each in audit] == model.trail
-    assert {each["user"] for each in audit} == {"maintenance_engineer-a"}
+    assert {each["user"] for each in audit} == {(await client.get("/auth/me"))["username"]}
     events = await client.get(f"/tickets/{ticket_id}/events")
-    told = [event["data"]["status"] for event in events if event["type"] == "PM_TICKET_UPDATED"]
+    told = [event["data"]["status"] for event in events if event["type"].endswith("_TICKET_UPDATED")]
     assert told == [new for action, _, new in model.trail if action != "ticket.open"]
 
 
@@ -140,7 +148,14 @@ class TestLifecycle:
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(verbs=st.lists(st.sampled_from(VERBS), max_size=12))
     async def test_follows_the_model_for_any_verbs(self, engineer: Client, asset_id: str, verbs: list[str]) -> None:
-        await walk(engineer, asset_id, verbs)
+        await walk(engineer, await open_ticket(engineer, asset_id), verbs)
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(verbs=st.lists(st.sampled_from(VERBS), max_size=12))
+    async def test_of_a_purchase_follows_it_too(self, app: RunningApp, material_id: str, verbs: list[str]) -> None:
+        store = await app.client("Store_Manager", "a")
+        wanted = await store.post("/mm/purchase-requisitions", {"material_id": material_id, "quantity": "1"})
+        await walk(store, wanted["ticket_id"], verbs)
 
     @pytest.mark.parametrize(("state", "way"), sorted(paths_to().items()), ids=lambda value: str(value))
     async def test_allows_or_refuses_every_verb_in_every_state(
@@ -153,7 +168,7 @@ class TestLifecycle:
         assert (model.status, model.on_hold) == state
         refused = [verb for verb in VERBS if model.refusal(verb)]
         for allowed in (verb for verb in VERBS if not model.refusal(verb)):
-            await walk(engineer, asset_id, [*way, *refused, allowed])
+            await walk(engineer, await open_ticket(engineer, asset_id), [*way, *refused, allowed])
 
     def test_has_the_states_of_the_specification(self) -> None:
         held = {("Open", True), ("Assigned", True), ("In_Progress", True)}
