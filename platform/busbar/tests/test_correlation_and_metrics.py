@@ -138,9 +138,13 @@ class TestMetrics:
             "request_latency_seconds_sum", **labels
         )
 
-    async def test_show_an_error_rate_of_nothing_while_nothing_fails(self, app: RunningApp, client: Client) -> None:
-        await client.get("/tickets/none", status=404)
-        assert list((await scrape(app)).values("error_rate")) == [0.0], "a caller's mistake is not a fault of ours"
+    async def test_show_an_error_rate_that_no_callers_mistake_raises(self, app: RunningApp, client: Client) -> None:
+        # It looks back a minute, in which other tests of this process may have seen faults on purpose.
+        (before,) = (await scrape(app)).values("error_rate")
+        for _ in range(20):
+            await client.get("/tickets/none", status=404)
+        (after,) = (await scrape(app)).values("error_rate")
+        assert after == 0.0 if before == 0.0 else after < before
 
     async def test_count_tickets_as_the_database_does(self, app: RunningApp, client: Client, asset_id: str) -> None:
         opened = [(await client.post("/pm/incidents", incident(asset_id)))["ticket_id"] for _ in range(3)]
