@@ -42,6 +42,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/reject": {"comment": MARK},
     "/budgets/{fiscal_year}": {"budget_amount": "1.00"},
     "/reverse": {"reason": MARK},
+    "/approval-rules": {"rules": []},
 }
 """What is valid at an address that ends so; elsewhere a name, or nothing, is."""
 NO_IDS = ("site_id", "module", "version", "delivery_id", "position", "fiscal_year")
@@ -59,8 +60,8 @@ class Things(msgspec.Struct, kw_only=True):
         """Whatever must not be seen from site b, the ids and the word MARK."""
         return [MARK, *(value for name, value in self.values.items() if name not in NO_IDS)]
 
-    async def call(self, client: Client, operation: Operation) -> Answer:
-        """Call an operation on these things, with a body that is valid there."""
+    async def call(self, client: Client, operation: Operation, **more: Any) -> Answer:
+        """Call an operation on these things, with a body that is valid there; `more` goes to the client."""
         body = None
         if operation.method != "GET":
             endings = [ending for ending in BODIES if operation.template.endswith(ending)]
@@ -68,7 +69,7 @@ class Things(msgspec.Struct, kw_only=True):
         values = dict(self.values)
         if operation.template.startswith("/api/v1/fi/"):
             values["entry_id"] = values["cost_entry_id"]
-        return await client.send(operation.method, operation.path(**values), body)
+        return await client.send(operation.method, operation.path(**values), body, **more)
 
 
 async def fill_both_sites(app: RunningApp) -> Things:
