@@ -82,7 +82,8 @@ async def fill_both_sites(app: RunningApp) -> Things:
     values |= await _integration(admin)
     user = {"username": MARK, "display_name": MARK, "password": PASSWORD, "roles": ["Admin"], "sites": ["a"]}
     values["user_id"] = (await admin.post("/users", user))["user_id"]
-    values["import_id"] = await _import(there)
+    rows = f"asset_id,asset_type,name\nI-1,feeder,{MARK}\n"
+    values["import_id"] = (await load(there, "pm.assets", "a", rows))["import_id"]
     storm = {"site": "a", "name": MARK, "starts_at": datetime.now(UTC).isoformat()}
     values["weather_event_id"] = (await there.post("/sla/weather-events", storm))["weather_event_id"]
     await app.quiet()
@@ -212,15 +213,15 @@ async def _integration(admin: Client) -> dict[str, str]:
     return {"endpoint_id": "remote-of-a", "route_id": "rule-of-a"}
 
 
-async def _import(client: Client) -> str:
-    form = aiohttp.FormData()
-    form.add_field("importer", "pm.assets")
-    form.add_field("site", "a")
-    form.add_field("file", b"asset_id,asset_type,name\nI-1,feeder,zebrafish\n", filename=f"{MARK}.csv")
+async def load(client: Client, importer: str, site: str, rows: str) -> dict[str, Any]:
+    """Import rows in CSV at a site; the finished job."""
+    form = aiohttp.FormData({"importer": importer, "site": site})
+    form.add_field("file", rows.encode(), filename=f"{MARK}.csv")
     answer = await client.send("POST", "/imports", data=form)
     assert answer.status == 202, answer
-    import_id = str(answer.body["import_id"])
+    job: dict[str, Any] = answer.body
     async with asyncio.timeout(10):
-        while (await client.get(f"/imports/{import_id}"))["state"] == "running":
+        while job["state"] == "running":
             await asyncio.sleep(0.02)
-    return import_id
+            job = await client.get(f"/imports/{job['import_id']}")
+    return job

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from busbar.db import fetch
 from busbar.testing.app import PASSWORD, Client, RunningApp
-from busbar.tests.another_site import MARK, OWN, YEAR, Things, fill_both_sites, work
+from busbar.tests.another_site import MARK, OWN, YEAR, Things, fill_both_sites, load, work
 from busbar.tests.route_table import STREAM, operations
 
 METRICS = "/metrics"
@@ -171,6 +171,24 @@ class TestNamingAThingOfAnotherSite:
             else:
                 assert answer.status in (400, 403, 404, 409, 422), (path, body, answer)
             assert MARK not in answer.content.decode(), (path, answer)
+        assert await _everything(app) == before
+
+    async def test_in_the_rows_of_a_file_changes_nothing_there(self, app: RunningApp, things: Things) -> None:
+        here = await app.client("Admin", "b")
+        await app.quiet()
+        before = await _everything(app)
+        asset, material, center = (things.values[name] for name in ("asset_id", "material_id", "cost_center_id"))
+        for importer, rows in (
+            ("pm.assets", f"asset_id,asset_type,name\n{asset},feeder,x\n"),
+            ("mm.materials", f"material_id,description,unit_of_measure\n{material},x,EA\n"),
+            ("mm.stock", f"material_id,storage_location,quantity\n{material},{MARK},1\n"),
+            (
+                "fi.cost_centers",
+                "cost_center_id,name,budget_amount,fiscal_year,responsible_manager\n" + f"{center},x,1.00,{YEAR},x\n",
+            ),
+        ):
+            job = await load(here, importer, "b", rows)
+            assert (job["rows_accepted"], job["rows_rejected"]) == (0, 1), job
         assert await _everything(app) == before
 
     async def test_in_a_body_that_is_taken_has_no_effect_there(self, app: RunningApp, things: Things) -> None:
