@@ -18,7 +18,7 @@ from busbar.auth.permissions import PermissionFault, PermissionRegistry
 from busbar.auth.service import Auth
 from busbar.bus.embedded import EmbeddedTransport
 from busbar.bus.handlers import HandlerLane
-from busbar.bus.jobs import Job, run_job
+from busbar.bus.jobs import Job, forget_jobs_but, register_job_metrics, run_job
 from busbar.bus.reconciler import run_reconciler
 from busbar.bus.worker import Lane, Worker
 from busbar.connectors.desk import EndpointDesk
@@ -132,6 +132,7 @@ async def run_platform(
         await _keep(stack, stream.run, "event-stream")
         register_ledger_metrics()
         register_ticket_metrics(clock)
+        register_job_metrics(clock)
         if work:
             await _start_work(stack, settings, catalog, endpoints, routes, number=number, clock=clock)
         log.info("running", worker=number, plugins=[plugin.name for plugin in catalog.working])
@@ -227,7 +228,9 @@ async def _start_work(
     await _keep(stack, worker.run, "worker")
     await _keep(stack, lambda: _forget_old_answers(clock), "idempotency")
     await _keep(stack, Poller(endpoints, apply_remote_change).run, "poller")
-    for job in [SLA_JOB, *(job for plugin in catalog.working for job in plugin.jobs)]:
+    jobs = [SLA_JOB, *(job for plugin in catalog.working for job in plugin.jobs)]
+    await forget_jobs_but([job.name for job in jobs], polls=False)
+    for job in jobs:
         await _keep(stack, _running(job, catalog, clock), job.name)
     stack.push_async_callback(worker.stop, within_s=settings.stop_s)
 

@@ -1,7 +1,7 @@
 """Scheduled jobs: what plugins do by the clock, each in one process at a time, whichever that is."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -9,9 +9,10 @@ import msgspec
 import structlog
 
 from busbar.auth.actor import Context, system_actor
-from busbar.db import DATABASE_TROUBLE, execute, fetchval
+from busbar.db import DATABASE_TROUBLE, execute, fetch, fetchval
 from busbar.kit.clock import Clock
 from busbar.observability.correlation import correlated, new_correlation_id
+from busbar.observability.metrics import JOB_FAILED, JOB_OVERDUE, Reading, register_collector
 
 log = structlog.get_logger()
 
@@ -20,6 +21,8 @@ TIMEOUT_S: Final = 300.0
 LOOK_S_MAX: Final = 5.0
 """So often, at the least, a process looks whether a job is due: another one may have died with it."""
 ERROR_CHARACTERS_MAX: Final = 500
+POLL_PREFIX: Final = "poll:"
+"""Begins the name of the job that polls an endpoint."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +62,13 @@ async def announce(job: Job, clock: Clock) -> None:
     await execute(_ANNOUNCE, job.name, clock())
 
 
+async def forget_jobs_but(names: Sequence[str], *, polls: bool) -> None:
+    """Forget all polls, or all other jobs, but these: nobody runs them any more, and they must not seem overdue."""
+    await execute(
+        "delete from core.job where (name like $1) = $2 and name <> all($3)", f"{POLL_PREFIX}%", polls, list(names)
+    )
+
+
 async def run_if_due(job: Job, *, clock: Clock) -> bool:
     """Run the job once if it is due and no other process has it; whether it ran. A failure is logged and kept."""
     began = clock()
@@ -79,3 +89,18 @@ async def _run(job: Job, clock: Clock) -> str | None:
         log.exception("job_failed", job=job.name)
         return repr(error)[:ERROR_CHARACTERS_MAX]
     return None
+
+
+def register_job_metrics(clock: Clock) -> None:
+    """Let `/metrics` show which jobs fail and which do not run; call it once the database is open."""
+
+    async def collect() -> Iterable[Reading]:
+        now, readings = clock(), []
+        for row in await fetch("select name, next_run_at, last_error from core.job"):
+            labels = {"job": row["name"]}
+            overdue_s = max(0.0, (now - row["next_run_at"]).total_seconds())
+            readings.append(Reading(family=JOB_FAILED.name, value=float(row["last_error"] is not None), labels=labels))
+            readings.append(Reading(family=JOB_OVERDUE.name, value=overdue_s, labels=labels))
+        return readings
+
+    register_collector("jobs", collect, families=(JOB_FAILED, JOB_OVERDUE))

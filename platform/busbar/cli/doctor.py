@@ -105,6 +105,9 @@ async def _database_findings(*, has_key: bool) -> AsyncIterator[Finding]:
     waiting = f"{_counted(row['waiting'], 'event')} in it"
     text = f"{waiting}, the oldest for {row['oldest_s']} s" if row["waiting"] else "empty"
     yield Finding("outbox", row["oldest_s"] <= _OUTBOX_S_MAX, text)
+    failed = await fetch("select name, last_error from core.job where last_error is not null order by name")
+    text = "; ".join(f"{row['name']} failed last: {row['last_error']}" for row in failed)
+    yield Finding("jobs", not failed, text or "none failed last")
     dead = await fetchval("select count(*) from core.delivery where state = 'dead'")
     yield Finding("dead letters", dead == 0, f"{dead}: see GET /api/v1/deliveries?state=dead" if dead else "none")
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import traceback
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 import structlog
 
 from busbar.auth.actor import Context
-from busbar.bus.jobs import Job, announce, run_if_due
+from busbar.bus.jobs import POLL_PREFIX, Job, announce, forget_jobs_but, run_if_due
 from busbar.connectors.contract import Connector, Polled
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.http import failure_of
@@ -40,12 +41,14 @@ class Poller:
         self._desk = desk
         self._apply_change = apply_change
         self._polls: dict[str, asyncio.Task[None]] = {}
+        self._polled: list[str] | None = None
 
     async def run(self) -> None:
         """Look every second which endpoint is due, until cancelled."""
         try:
             while True:
                 self.look()
+                await self._forget_others()
                 await asyncio.sleep(LOOK_S)
         finally:
             await end_tasks(*self._polls.values())
@@ -53,16 +56,29 @@ class Poller:
     def look(self) -> None:
         """Start looking after every endpoint that polls and is not being looked after."""
         self._polls = {endpoint_id: task for endpoint_id, task in self._polls.items() if not task.done()}
+        for endpoint, connector in self._all():
+            if endpoint.endpoint_id not in self._polls:
+                work = self._poll_if_due(endpoint, connector)
+                name = f"poll-{endpoint.endpoint_id}"
+                self._polls[endpoint.endpoint_id] = spawn(work, name=name, pool="background")
+
+    def _all(self) -> Iterator[tuple[OpenEndpoint, Connector]]:
         for endpoint_id in self._desk.ids():
             endpoint = self._desk.at_work(endpoint_id)
             if endpoint is None or endpoint.connector is None or endpoint.connector.poll is None:
                 continue
-            if endpoint.poll_s > 0 and endpoint_id not in self._polls:
-                work = self._poll_if_due(endpoint, endpoint.connector)
-                self._polls[endpoint_id] = spawn(work, name=f"poll-{endpoint_id}", pool="background")
+            if endpoint.poll_s > 0:
+                yield endpoint, endpoint.connector
+
+    async def _forget_others(self) -> None:
+        """When other endpoints are polled than before: the job of one that is polled no more must not seem overdue."""
+        polled = [POLL_PREFIX + endpoint.endpoint_id for endpoint, _ in self._all()]
+        if polled != self._polled:
+            await forget_jobs_but(polled, polls=True)
+            self._polled = polled
 
     async def _poll_if_due(self, endpoint: OpenEndpoint, connector: Connector) -> None:
-        name = f"poll:{endpoint.endpoint_id}"
+        name = POLL_PREFIX + endpoint.endpoint_id
         job = Job(
             name=name,
             module=connector.kind,

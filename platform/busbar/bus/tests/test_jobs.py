@@ -1,7 +1,7 @@
 """Scheduled jobs: one process at a time, again when it is time, and a failure that is kept and harms nobody."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 
 import pytest
@@ -9,9 +9,18 @@ import structlog
 
 from busbar.auth.actor import Context
 from busbar.bus import jobs
-from busbar.bus.jobs import ERROR_CHARACTERS_MAX, TIMEOUT_S, Job, run_if_due, run_job
-from busbar.db import end_tasks, execute, fetchrow, spawn
+from busbar.bus.jobs import (
+    ERROR_CHARACTERS_MAX,
+    TIMEOUT_S,
+    Job,
+    forget_jobs_but,
+    register_job_metrics,
+    run_if_due,
+    run_job,
+)
+from busbar.db import end_tasks, execute, fetch, fetchrow, spawn
 from busbar.kit.clock import utc_now
+from busbar.observability.metrics import Reading
 from busbar.tickets.tests.desk import HandClock
 
 
@@ -111,6 +120,36 @@ class TestFailure:
         monkeypatch.setattr(jobs, "TIMEOUT_S", 0.05)
         assert await run_if_due(Work(then=lambda: asyncio.Event().wait()).job, clock=clock)  # type: ignore
         assert (await row())[2] == "TimeoutError()"
+
+
+class TestMetrics:
+    async def test_show_which_job_failed_and_which_does_not_run(
+        self, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def fail() -> None:
+            raise RuntimeError("no such meter")
+
+        collected: dict[str, Callable[[], Awaitable[Iterable[Reading]]]] = {}
+        monkeypatch.setattr(jobs, "register_collector", lambda name, ask, families: collected.update({name: ask}))
+        register_job_metrics(clock)
+
+        async def shown() -> list[float]:
+            return [reading.value for reading in await collected["jobs"]() if reading.labels["job"] == "tst.count"]
+
+        assert await run_if_due(Work(every_s=60, then=fail).job, clock=clock)
+        assert await shown() == [1.0, 0.0]
+        clock.advance(seconds=90)
+        assert await shown() == [1.0, 30.0]
+        assert await run_if_due(Work(every_s=60).job, clock=clock)
+        assert await shown() == [0.0, 0.0]
+
+    async def test_forget_what_nobody_runs_any_more(self, clock: HandClock) -> None:
+        await execute("insert into core.job (name, next_run_at) values ('old.job', now()), ('poll:desk', now())")
+        await forget_jobs_but(["tst.count"], polls=False)
+        assert [row["name"] for row in await fetch("select name from core.job order by name")] == [
+            "poll:desk",
+            "tst.count",
+        ]
 
 
 class TestRunner:

@@ -127,7 +127,17 @@ class TestDoctor:
         lines = (await home.ok("doctor")).told.splitlines()
         found = dict(re.fullmatch(r"ok   (.{14})(\S.*)", line).groups() for line in lines)  # type: ignore[union-attr]
         told = {name.strip(): text for name, text in found.items()}
-        assert list(told) == ["disk", "secret key", "plugin", "database", "clock", "schema", "outbox", "dead letters"]
+        assert list(told) == [
+            "disk",
+            "secret key",
+            "plugin",
+            "database",
+            "clock",
+            "schema",
+            "outbox",
+            "jobs",
+            "dead letters",
+        ]
         assert re.fullmatch(r"1 key; the newest is [0-9a-f]{16}", told["secret key"])
         assert (told["outbox"], told["dead letters"]) == ("empty", "none")
         assert told["database"].startswith("PostgreSQL ")

@@ -142,6 +142,17 @@ class TestAPoll:
         for poller in (first, second):
             await end_tasks(spawn(poller.run(), name="poller"))
 
+    async def test_is_forgotten_once_nobody_wants_it(self, asking: EndpointDesk, polled: PolledRemote) -> None:
+        await run_for(asking, polled, polls=1)
+        assert await fetchval("select count(*) from core.job where name = 'poll:acme-2'") == 1
+        await commands.change_endpoint(context(), asking, "acme-2", commands.Changes(active=False))
+        await asking.refresh()
+        task = spawn(Poller(asking, apply_remote_change).run(), name="poller")
+        async with asyncio.timeout(5):
+            while await fetchval("select count(*) from core.job where name = 'poll:acme-2'"):
+                await asyncio.sleep(0.02)
+        await end_tasks(task)
+
     async def test_is_left_out_while_the_setting_is_zero(self, asking: EndpointDesk, polled: PolledRemote) -> None:
         settings = commands.Changes(settings={"base_url": "http://127.0.0.1:1", "poll_s": 0})
         await commands.change_endpoint(context(), asking, "acme-2", settings)
