@@ -10,7 +10,7 @@ tickets: an `Opening`. Delivering: a `Connector` raises `Retryable`, `Permanent`
 from busbar.audit import record, record_many
 from busbar.auth.actor import Actor, Context, system_actor
 from busbar.auth.guards import RequestContext
-from busbar.auth.people import require_people
+from busbar.auth.people import require_people, works_at
 from busbar.auth.permissions import Permission, RoleDefault
 from busbar.bus.jobs import Job
 from busbar.connectors.contract import (
@@ -120,5 +120,5 @@ __all__ = [
     "fetchval", "format_of", "hold", "hookimpl", "in_transaction", "iterate_in_thread", "module_scope", "needs", "note",
     "on_commit", "open_source", "page_request", "parse_if_match", "publish", "read_workbook", "record", "record_many",
     "reopen", "require_people", "resume", "set_priority", "spawn", "suggest_mapping", "system_actor",
-    "ticket_reference", "transaction", "utc_now", "uuid7", "versioned", "wake_relay",
+    "ticket_reference", "transaction", "utc_now", "uuid7", "versioned", "wake_relay", "works_at",
 ]  # fmt: skip

@@ -3,7 +3,8 @@
 from typing import Any
 
 from busbar.auth.actor import Context
-from busbar.db import fetchrow, transaction
+from busbar.auth.people import works_at
+from busbar.db import transaction
 from busbar.errors import ForbiddenTransition, NotFound
 from busbar.tickets import lifecycle
 from busbar.tickets.changing import lock_ticket, write_ticket
@@ -99,7 +100,7 @@ async def assign(
     """Give a ticket to somebody, by user name; an Open ticket becomes Assigned. Returns its new version.
 
     Raises:
-        NotFound: there is no such ticket, or no such active user.
+        NotFound: there is no such ticket, or no such active user who works for its site.
         StaleVersion: somebody else changed it meanwhile.
         ForbiddenTransition: the ticket is finished.
     """
@@ -107,9 +108,8 @@ async def assign(
         ticket = await lock_ticket(ctx, ticket_id, expected=expected)
         if ticket["status"] in lifecycle.FINAL:
             raise ForbiddenTransition(f"A ticket that is {ticket['status']} cannot be assigned.")
-        known = await fetchrow("select 1 from core.user_account where username = $1 and active", assignee)
-        if known is None:
-            raise NotFound(f"There is no active user {assignee}.")
+        if not await works_at(assignee, ticket["site_id"]):
+            raise NotFound(f"There is no active user {assignee} who works for the site {ticket['site_id']}.")
         status = lifecycle.ASSIGNED if ticket["status"] == lifecycle.OPEN else ticket["status"]
         return await write_ticket(ctx, ticket, action="assign", comment=comment, status=status, assignee=assignee)
 

@@ -68,7 +68,7 @@ async def replace(
     """
     ctx.require("fi.write")
     module_scope(ctx, "fi", site_id)
-    await _check(rules)
+    await _check(rules, site_id=site_id)
     async with transaction():
         await execute(
             "insert into fi.approval_policy (site_id, version) values ($1, 0) on conflict do nothing", site_id
@@ -126,7 +126,7 @@ async def hierarchy_for(site_id: str, amount: Decimal, *, requester: str) -> tup
     return DEFAULT_HIERARCHY
 
 
-async def _check(rules: Sequence[ApprovalRule]) -> None:
+async def _check(rules: Sequence[ApprovalRule], *, site_id: str) -> None:
     errors = []
     seen: set[Decimal | None] = set()
     for n, rule in enumerate(rules):
@@ -140,4 +140,4 @@ async def _check(rules: Sequence[ApprovalRule]) -> None:
     if errors:
         raise InvalidPayload("The rules cannot be used.", errors=errors)
     for n, rule in enumerate(rules):
-        await require_people(rule.approvers, field=f"rules[{n}].approvers")
+        await require_people(rule.approvers, field=f"rules[{n}].approvers", site_id=site_id)

@@ -23,7 +23,6 @@ from busbar.sdk import (
     execute,
     fetch,
     fetchrow,
-    fetchval,
     module_scope,
     publish,
     record,
@@ -31,6 +30,7 @@ from busbar.sdk import (
     ticket_reference,
     transaction,
     uuid7,
+    works_at,
 )
 from busbar_fi import cost_centers
 from busbar_fi.events import ApprovalChanged, ApprovalFacts, ApprovalRequested
@@ -87,9 +87,10 @@ async def request(ctx: Context, new: NewRequest) -> OpenedRequest:
         RuleViolated: the cost center is closed.
     """
     ctx.require("fi.write")
-    await check_hierarchy(new.approval_hierarchy, requester=ctx.actor.username)
     async with transaction():
         cost_center = await cost_centers.find(ctx, new.cost_center_id)
+        site_id = cost_center["site_id"]
+        await check_hierarchy(new.approval_hierarchy, requester=ctx.actor.username, site_id=site_id)
         cost_centers.require_active(cost_center)
         return await open_request(ctx, new, cost_center=cost_center, requested_by=ctx.actor.username)
 
@@ -223,8 +224,8 @@ async def ask_anew(ctx: Context, row: Mapping[str, Any], new: NewRequest) -> Non
     await hand_over(ctx, row["ticket_id"], new.approval_hierarchy[0])
 
 
-async def check_hierarchy(hierarchy: Sequence[str], *, requester: str) -> None:
-    """Refuse approvers who are unknown, named twice, or ask themselves.
+async def check_hierarchy(hierarchy: Sequence[str], *, requester: str, site_id: str) -> None:
+    """Refuse approvers who are unknown at the site, named twice, or ask themselves.
 
     Raises:
         InvalidPayload: naming each by its place.
@@ -237,7 +238,7 @@ async def check_hierarchy(hierarchy: Sequence[str], *, requester: str) -> None:
             errors.append(FieldError(field=f"approval_hierarchy[{n}]", message="is named before already"))
     if errors:
         raise InvalidPayload("The hierarchy cannot be used.", errors=errors)
-    await require_people(hierarchy, field="approval_hierarchy")
+    await require_people(hierarchy, field="approval_hierarchy", site_id=site_id)
 
 
 async def lock(ctx: Context, approval_id: UUID, *, expected: IfMatch = ANY_VERSION) -> asyncpg.Record:
@@ -310,8 +311,7 @@ def as_ticket_mover(ctx: Context) -> Context:
 async def hand_over(ctx: Context, ticket_id: str, approver: str) -> None:
     """Assign the ticket to whoever is to decide next, where that is one person who is still there."""
     ticket = await ticket_reference(ctx, ticket_id)
-    known = "select exists (select from core.user_account where username = $1 and active)"
-    if ticket.status not in ("Closed", "Cancelled") and await fetchval(known, approver):
+    if ticket.status not in ("Closed", "Cancelled") and await works_at(approver, ticket.site_id):
         await assign(as_ticket_mover(ctx), ticket_id, assignee=approver, comment="Is to decide.")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from busbar.auth.people import require_people
+from busbar.auth.people import require_people, works_at
 from busbar.db import execute
 from busbar.errors import InvalidPayload
 
@@ -17,6 +17,19 @@ async def people(database: str) -> None:
             active,
         )
     await execute("insert into core.role (role, title, permissions, offered) values ('Approver', 'x', '{}', '{}')")
+
+
+class TestWorksAt:
+    async def test_is_true_of_those_who_work_there_or_everywhere(self) -> None:
+        await execute("update core.user_account set sites = '{north}' where username = 'mia'")
+        await execute("update core.user_account set sites = '{*}' where username = 'role:Fake'")
+        there = [await works_at(name, "north") for name in ("mia", "role:Fake", "gone", "nobody")]
+        assert there == [True, True, False, False]
+        assert not await works_at("mia", "south")
+        await require_people(["mia", "role:Approver"], field="approvers", site_id="north")
+        with pytest.raises(InvalidPayload) as refused:
+            await require_people(["mia"], field="approvers", site_id="south")
+        assert refused.value.errors[0].message == "mia is neither an active user at south nor a role (role:<name>)"
 
 
 class TestRequirePeople:

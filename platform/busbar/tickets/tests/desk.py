@@ -137,7 +137,7 @@ async def add_user(username: str, *, active: bool = True) -> None:
     """Somebody to whom tickets can be given."""
     await execute(
         "insert into core.user_account (user_id, username, display_name, password_hash, roles, sites, active, "
-        "sessions_valid_from, created_at) values (gen_random_uuid(), $1, $1, '', '{}', '{}', $2, now(), now()) "
+        "sessions_valid_from, created_at) values (gen_random_uuid(), $1, $1, '', '{}', '{north}', $2, now(), now()) "
         "on conflict do nothing",
         username,
         active,

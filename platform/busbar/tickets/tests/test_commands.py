@@ -207,6 +207,14 @@ class TestAssign:
         ticket = await desk.ticket(ticket_id)
         assert (ticket["status"], ticket["assignee"]) == ("Assigned", "noor")
 
+    async def test_to_somebody_of_another_site_is_refused(self, desk: Desk) -> None:
+        await add_user("sol")
+        await execute("update core.user_account set sites = '{south}' where username = 'sol'")
+        ticket_id = await desk.open()
+        with pytest.raises(NotFound, match="no active user sol who works for the site north"):
+            await commands.assign(desk.ctx, ticket_id, assignee="sol")
+        assert (await desk.ticket(ticket_id))["assignee"] is None
+
     async def test_of_one_in_progress_only_changes_the_hands(self, desk: Desk) -> None:
         await add_user("noor")
         ticket_id = await desk.open(status="In_Progress")
