@@ -10,6 +10,9 @@ from busbar.testing.database import database, postgres, schema_apps
 
 __all__ = ["app", "database", "postgres", "schema_apps"]
 
+# Before anybody imports it, so that a contract that is broken says how.
+pytest.register_assert_rewrite("busbar.testing.connector_contract")
+
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def _with_its_log_lines() -> Generator[None, object, object]:

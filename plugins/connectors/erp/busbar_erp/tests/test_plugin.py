@@ -1,25 +1,20 @@
-"""What the plugin declares, what its settings take, and whether its quality file tells the truth."""
+"""The contract of connectors, what the settings take, and whether the documents show what is sent."""
 
-import re
-import tomllib
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from busbar.sdk import DeliveryClass, Endpoint, Secret, SecretBag, utc_now
+from busbar.sdk import DeliveryClass
+from busbar.testing.connector_contract import ConnectorContract
 from busbar_erp import plugin
 from busbar_erp.inbound import NotificationData, RequisitionData
-from busbar_erp.settings import SECRETS, ErpSettings
-from busbar_erp.tests.conftest import new_session
+from busbar_erp.settings import ErpSettings
 
 PACKAGE = Path(plugin.__file__).parent
 README = PACKAGE.parent / "README.md"
-QUALITY: dict[str, dict[str, str]] = tomllib.loads((PACKAGE / "quality.toml").read_text())["rules"]
 GOOD = {"base_url": "https://s4.example.com:44300", "username": "BUSBAR", "plant": "1010", "purchasing_group": "001"}
-PURE = ("client.py", "auth.py", "answers.py", "values.py", "model.py", "multipart.py")
 
 
 def settings(**given: Any) -> ErpSettings:
@@ -27,47 +22,10 @@ def settings(**given: Any) -> ErpSettings:
     return msgspec.convert({**GOOD, **given}, ErpSettings)
 
 
-class TestDeclaration:
-    def test_is_found_by_its_entry_point(self) -> None:
-        [found] = [one for one in entry_points(group="busbar.plugins") if one.name == "erp"]
-        assert found.load() is plugin
-        assert plugin.busbar_plugin().name == "erp"
-
-    def test_offers_one_connector_that_looks_before_it_creates(self) -> None:
-        [connector] = plugin.busbar_connectors()
-        assert (connector.kind, connector.delivery_class) == ("erp", DeliveryClass.B)
-        assert (connector.default_pattern, connector.secrets) == ("MM_*", SECRETS)
-        assert connector.poll is not None
-        assert connector.receive is not None
-
-    async def test_its_simulator_says_how_it_is_reached(self, tmp_path: Path) -> None:
-        [connector] = plugin.busbar_connectors()
-        assert connector.simulator is not None
-        running = await connector.simulator("127.0.0.1", 0, tmp_path / "erp.jsonl")
-        try:
-            async with new_session() as session:
-                endpoint = Endpoint(
-                    endpoint_id="erp-simulator",
-                    name="Simulator",
-                    sites=(),
-                    settings=msgspec.convert(running.endpoint_settings, ErpSettings),
-                    secrets=SecretBag({name: Secret(text) for name, text in running.endpoint_secrets.items()}),
-                    http=session,
-                    clock=utc_now,
-                )
-                assert (await connector.test_connection(endpoint)).ok
-        finally:
-            await running.stop()
-
-    def test_imports_of_busbar_only_what_plugins_are_promised(self) -> None:
-        imported = re.compile(r"^\s*(?:from|import) (busbar(?:\.\w+)*)\b", re.MULTILINE)
-        for path in PACKAGE.rglob("*.py"):
-            if "tests" not in path.parts:
-                assert set(imported.findall(path.read_text())) <= {"busbar.sdk"}, path
-
-    def test_client_and_simulator_import_nothing_of_busbar(self) -> None:
-        for path in (*(PACKAGE / name for name in PURE), *(PACKAGE / "simulator").glob("*.py")):
-            assert not re.search(r"^\s*(?:from|import) busbar[. ]", path.read_text(), re.MULTILINE), path
+class TestContract(ConnectorContract):
+    plugin = plugin
+    kind, delivery_class, default_pattern = "erp", DeliveryClass.B, "MM_*"
+    independent = ("client.py", "auth.py", "answers.py", "values.py", "model.py", "multipart.py")
 
 
 class TestSettings:
@@ -111,25 +69,7 @@ class TestSettings:
             settings(**bad)
 
 
-class TestQualityFile:
-    @pytest.mark.parametrize("rule", QUALITY)
-    def test_a_rule_is_done_and_held_by_tests_or_exempt_with_a_reason(self, rule: str) -> None:
-        entry = QUALITY[rule]
-        if entry["status"] == "exempt":
-            assert entry.keys() == {"status", "reason"}
-            assert len(entry["reason"].split()) >= 5
-            return
-        assert entry["status"] == "done"
-        file, test_class = entry["held_by"].split("::")
-        assert f"class {test_class}:" in (PACKAGE / "tests" / file).read_text()
-
-
 class TestReadme:
-    def test_shows_every_setting_and_secret(self) -> None:
-        text = README.read_text()
-        missing = [name for name in (*ErpSettings.__struct_fields__, *SECRETS) if f"`{name}`" not in text]
-        assert missing == []
-
     def test_shows_every_field_of_a_webhook(self) -> None:
         text = README.read_text()
         fields = (*NotificationData.__struct_fields__, *RequisitionData.__struct_fields__)
