@@ -17,6 +17,8 @@ class TicketReference(msgspec.Struct, frozen=True, kw_only=True):
     site_id: str
     object_kind: str | None
     object_id: str | None
+    correlation_id: str
+    """Under which work by the clock goes on, such as a reminder."""
 
 
 async def ticket_reference(ctx: Context, ticket_id: str) -> TicketReference:
@@ -26,8 +28,8 @@ async def ticket_reference(ctx: Context, ticket_id: str) -> TicketReference:
         NotFound: there is no such ticket at the actor's sites.
     """
     row = await fetchrow(
-        "select ticket_id, module, ticket_type, status, site_id, object_kind, object_id from core.ticket "
-        "where ticket_id = $1",
+        "select ticket_id, module, ticket_type, status, site_id, object_kind, object_id, correlation_id "
+        "from core.ticket where ticket_id = $1",
         ticket_id,
     )
     if row is None or not ctx.actor.sees_site(row["site_id"]):

@@ -4,7 +4,9 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from busbar.sdk import SITES, Context, execute, fetch, fetchrow, publish, transaction
+import msgspec
+
+from busbar.sdk import SITES, Context, execute, fetch, fetchrow, publish, ticket_reference, transaction
 from busbar_fi import approvals
 from busbar_fi.approval_rules import REMIND_AFTER_H
 from busbar_fi.events import ApprovalReminded
@@ -38,6 +40,9 @@ async def _remind_of(ctx: Context, approval_id: UUID) -> None:
         row = await fetchrow(_STILL_DUE, now, approval_id)
         if row is None:
             return
+        # The reminder belongs to the case, and not to the run of the job that happened to make it.
+        case = (await ticket_reference(ctx, row["ticket_id"])).correlation_id
+        ctx = msgspec.structs.replace(ctx, correlation_id=case)
         await execute("update fi.approval_request set reminded_at = $2 where approval_id = $1", approval_id, now)
         levels = await approvals.levels_of(approval_id)
         waiting_for = levels[row["level"] - 1]["approver"]

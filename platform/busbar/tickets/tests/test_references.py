@@ -11,6 +11,7 @@ class TestReference:
     async def test_is_given_to_whoever_works_at_the_site_whatever_their_module(self, desk: Desk) -> None:
         ticket_id = await desk.open(status="Assigned")
         officer = desk.context("fay", permissions=("oth.read",))
+        stored = await desk.ticket(ticket_id)
         assert await ticket_reference(officer, ticket_id) == TicketReference(
             ticket_id=ticket_id,
             module="tst",
@@ -19,6 +20,7 @@ class TestReference:
             site_id="north",
             object_kind=None,
             object_id=None,
+            correlation_id=stored["correlation_id"],
         )
 
     async def test_tells_nothing_but_that_it_is_there(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from busbar.sdk import Context, execute, fetch, system_actor, utc_now
+from busbar.sdk import Context, execute, fetch, fetchval, system_actor, utc_now
 from busbar.testing.app import Client
 from busbar_fi.reminders import remind
 from busbar_fi.tests.asking import PATH, ask, decide, requisition, state_of
@@ -184,6 +184,8 @@ class TestReminders:
             await self.remind(timedelta(hours=25))
         (reminded,) = await told("FI_APPROVAL_REMINDED", opened["ticket_id"])
         assert (reminded["waiting_for"], reminded["waiting_h"]) == ("anna", 25)
+        case = "select count(distinct correlation_id) from core.event where subject = $1"
+        assert await fetchval(case, opened["ticket_id"]) == 1, "the reminder is told under another correlation id"
         await self.remind(timedelta(hours=50))
         assert len(await told("FI_APPROVAL_REMINDED", opened["ticket_id"])) == 2
         assert (await decide(await office.client("anna"), opened, "reject")).status == 200
