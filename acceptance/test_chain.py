@@ -13,7 +13,7 @@ import pytest
 from acceptance.api import Api
 from acceptance.consumer import Consumer, following
 from acceptance.processes import Busbar, installation
-from acceptance.utility import COST_CENTER, HOURS, LABOUR_COST, PRICE, RATE, Utility, add_case, utility
+from acceptance.utility import COST_CENTER, HOURS, LABOUR_COST, PRICE, RATE, RemoteSystem, Utility, add_case, utility
 
 CASES = 12
 APART_S = 1.5
@@ -223,18 +223,30 @@ class TestTheChain:
                 await api.drained(within_s=30)
                 requisition = await first(api, "/api/v1/mm/purchase-requisitions?material_id=FUSE-1")
                 items = await around.erp.control.ask("GET", "records?entity_set=A_PurchaseRequisitionItem")
-                reference = items["records"][0]["PurReqnExternalReference"]
-                before = len(await api.get(f"/api/v1/tickets/{requisition['ticket_id']}/audit"))
-                fields = {"PurchasingDocument": "4500000017"}
-                await around.erp.control.ask("POST", "change", {"reference": reference, "fields": fields})
+                ordered = {
+                    "reference": items["records"][0]["PurReqnExternalReference"],
+                    "fields": {"PurchasingDocument": "4500000017"},
+                }
+                await comes_back_once(api, around.erp, requisition["ticket_id"], ordered, "4500000017")
+                tickets = (await api.get("/api/v1/tickets?module=fi"))["items"]
+                said = {"external_id": tickets[0]["ticket_id"], "comment": "The customer was told"}
+                await comes_back_once(api, around.crm, tickets[0]["ticket_id"], said, "The customer was told")
 
-                async def noted() -> Any:
-                    trail = await api.get(f"/api/v1/tickets/{requisition['ticket_id']}/audit")
-                    return [entry for entry in trail if "4500000017" in (entry["comment"] or "")]
 
-                assert len(await until(noted, what="the purchase order's number")) == 1
-                await api.drained(within_s=10)
-                assert len(await api.get(f"/api/v1/tickets/{requisition['ticket_id']}/audit")) == before + 1
+async def comes_back_once(api: Api, remote: RemoteSystem, ticket_id: str, change: Any, words: str) -> None:
+    """Somebody changes a record there: the ticket's trail has it, in one entry, and the remote is not told of it."""
+    before = len(await api.get(f"/api/v1/tickets/{ticket_id}/audit"))
+    await remote.control.ask("POST", "change", change)
+    writes = len(await remote.effects())
+
+    async def noted() -> Any:
+        trail = await api.get(f"/api/v1/tickets/{ticket_id}/audit")
+        return [entry for entry in trail if words in (entry["comment"] or "")]
+
+    assert len(await until(noted, what=f"{words} from {remote.kind}")) == 1
+    await api.drained(within_s=10)
+    assert len(await api.get(f"/api/v1/tickets/{ticket_id}/audit")) == before + 1
+    assert len(await remote.effects()) == writes, f"{remote.kind} was told its own change"
 
 
 class Killer:
