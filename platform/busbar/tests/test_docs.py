@@ -218,6 +218,21 @@ def methods_by_class(path: Path) -> dict[str, set[str]]:
     return {node.name: {name for each in node.body if (name := getattr(each, "name", ""))} for node in classes}
 
 
+class TestProperties:
+    def test_all_thirteen_have_tests_that_are_there_and_draw_their_input(self) -> None:
+        text = (ROOT / "docs" / "properties.md").read_text("utf-8")
+        rows = re.findall(r"^\| (\d+) \| .+ \| (.+) \|$", text, re.MULTILINE)
+        assert [int(number) for number, _ in rows] == list(range(1, 14))
+        for _, tests in rows:
+            there: dict[str, set[str]] = {}
+            for name in re.findall(r"`([^`]+)`", tests):
+                if name.endswith(".py"):
+                    there = methods_by_class(ROOT / name)
+                    assert "hypothesis" in (ROOT / name).read_text("utf-8"), f"{name} draws nothing"
+                else:
+                    assert name in there, f"{name} is not there"
+
+
 class TestWhatPeopleAreToldToType:
     def test_make_targets_exist(self) -> None:
         targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
