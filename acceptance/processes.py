@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class JsonProcess:
             env={**os.environ, **(environment or {})},
             text=True,
         )
+        self._turn = threading.Lock()
 
     def read(self) -> dict[str, Any]:
         """The next line that is a JSON object."""
@@ -55,11 +57,12 @@ class JsonProcess:
         return answer
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request, wait for its answer."""
+        """Send a request, wait for its answer; threads take turns, for a stream is not made for two."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self.read()
+        with self._turn:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            return self.read()
 
     def close(self) -> None:
         """End it by closing its standard input."""
