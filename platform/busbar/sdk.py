@@ -65,7 +65,7 @@ from busbar.imports.workbooks import WorkbookLimits, read_workbook
 from busbar.kit.clock import Clock, utc_now
 from busbar.kit.ids import uuid7
 from busbar.sites.directory import DIRECTORY as SITES
-from busbar.sites.scope import module_scope
+from busbar.sites.scope import module_scope, module_site
 from busbar.tickets.commands import advance_to, assign, cancel, change_status, hold, note, reopen, resume, set_priority
 from busbar.tickets.events import TicketCreated, TicketUpdated
 from busbar.tickets.opening import ACCEPTED_SITE, NewTicket, OpenedTicket, Opening
@@ -80,6 +80,7 @@ from busbar.web.pagination import (
     SearchParameter,
     SortColumn,
     SortParameter,
+    columns_of,
     fetch_page,
     page_request,
 )
@@ -116,9 +117,10 @@ __all__ = [
     "Secret", "SecretBag", "ShortText", "SignedQuantity", "Slug", "SortColumn", "SortParameter", "StaleVersion",
     "StoredEvent", "Subscription", "Text", "TicketCreated", "TicketReference", "TicketUpdated", "Unavailable",
     "UnitPrice", "UnreadableFile", "Where", "WholeNumber", "WorkbookLimits", "advance_to", "assign", "cancel",
-    "change_status", "convert_rows", "copy_rows", "execute", "failure_of", "fetch", "fetch_page", "fetchrow",
-    "fetchval", "format_of", "hold", "hookimpl", "in_transaction", "iterate_in_thread", "module_scope", "needs", "note",
-    "on_commit", "open_source", "page_request", "parse_if_match", "publish", "read_workbook", "record", "record_many",
-    "reopen", "require_people", "resume", "set_priority", "spawn", "suggest_mapping", "system_actor",
-    "ticket_reference", "transaction", "utc_now", "uuid7", "versioned", "wake_relay", "works_at",
+    "change_status", "columns_of", "convert_rows", "copy_rows", "execute", "failure_of", "fetch", "fetch_page",
+    "fetchrow", "fetchval", "format_of", "hold", "hookimpl", "in_transaction", "iterate_in_thread", "module_scope",
+    "module_site", "needs", "note", "on_commit", "open_source", "page_request", "parse_if_match", "publish",
+    "read_workbook", "record", "record_many", "reopen", "require_people", "resume", "set_priority", "spawn",
+    "suggest_mapping", "system_actor", "ticket_reference", "transaction", "utc_now", "uuid7", "versioned", "wake_relay",
+    "works_at",
 ]  # fmt: skip

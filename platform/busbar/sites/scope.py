@@ -1,7 +1,7 @@
 """The sites whose rows of a module an actor may see or change."""
 
 from busbar.auth.actor import Context
-from busbar.errors import NotFound
+from busbar.errors import FieldError, InvalidPayload, NotFound
 from busbar.sites.directory import DIRECTORY
 
 
@@ -21,3 +21,17 @@ def module_scope(ctx: Context, module: str, site_id: str | None = None) -> list[
     if not sites:
         raise NotFound(f"The module {module} is not enabled at any of your sites; an administrator can enable it.")
     return sites
+
+
+def module_site(ctx: Context, module: str, site_id: str | None, *, thing: str) -> str:
+    """The site of something new, such as an "asset": the given one, or the only one that the actor works for.
+
+    Raises:
+        NotFound: as with `module_scope`.
+        InvalidPayload: none is given, and there are several.
+    """
+    sites = module_scope(ctx, module, site_id)
+    if len(sites) != 1:
+        error = FieldError(field="site", message=f"is needed; you work for {', '.join(sites[:10])}")
+        raise InvalidPayload(f"Name the site of the {thing}.", errors=[error])
+    return sites[0]

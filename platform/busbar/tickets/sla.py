@@ -16,8 +16,7 @@ from busbar.kit.working_time import END_OF_TIME, WORKING, Span, WorkingTime
 
 STANDARD: Final = "standard"
 STORM: Final = "storm"
-CLASSES: Final = (STANDARD, STORM)
-"""What a ticket can be promised; the second is for incidents in a declared weather event."""
+"""What is promised for incidents in a declared weather event, in place of what is standard."""
 PRIORITIES: Final = ("P1", "P2", "P3", "P4")
 
 ON_HOLD: Final = "on_hold"

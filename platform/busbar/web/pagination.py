@@ -274,3 +274,9 @@ def _signature(order: Sequence[SortKey]) -> str:
 
 def _refused(field: str, message: str) -> InvalidPayload:
     return InvalidPayload(f"Not accepted: {field}.", errors=[FieldError(field=field, message=message)])
+
+
+def columns_of(view: type[msgspec.Struct], *, leave_out: Sequence[str] = ()) -> str:
+    """The columns that a view is read from: they have its fields' names, but for the site's, which is `site_id`."""
+    names = [name for name in view.__struct_fields__ if name not in leave_out]
+    return ", ".join("site_id as site" if name == "site" else name for name in names)

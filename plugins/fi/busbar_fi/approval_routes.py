@@ -21,11 +21,12 @@ from busbar.sdk import (
     ShortText,
     SortParameter,
     Text,
+    module_site,
     needs,
     parse_if_match,
     versioned,
 )
-from busbar_fi import approval_queries, approval_rules, approvals, cost_centers, decisions, delegations, queries
+from busbar_fi import approval_queries, approval_rules, approvals, decisions, delegations, queries
 from busbar_fi.approval_queries import ApprovalView
 from busbar_fi.approval_rules import LEVELS_MAX, REMIND_AFTER_H, ApprovalPolicy, ApprovalRule
 from busbar_fi.approvals import NewRequest, OpenedRequest, Priority
@@ -211,7 +212,7 @@ async def reject(
 @get("/approval-rules", opt=_READ)
 async def get_rules(ctx: RequestContext, site: SiteNamed = None) -> Response[ApprovalPolicy]:
     """Read how a site has requests decided that come by themselves, as those of requisitions do."""
-    policy = await approval_rules.read(ctx, cost_centers.site_for(ctx, site, thing="rules"))
+    policy = await approval_rules.read(ctx, module_site(ctx, "fi", site, thing="rules"))
     return versioned(policy, policy.version)
 
 
@@ -222,7 +223,7 @@ async def replace_rules(
     """Set all rules of a site at once; they hold for requests that are opened from now on."""
     rules = [ApprovalRule(up_to=rule.up_to, approvers=rule.approvers) for rule in data.rules]
     expected = parse_if_match(if_match, required=False)
-    site_id = cost_centers.site_for(ctx, site, thing="rules")
+    site_id = module_site(ctx, "fi", site, thing="rules")
     await approval_rules.replace(ctx, site_id, rules=rules, remind_after_h=data.remind_after_h, expected=expected)
     policy = await approval_rules.read(ctx, site_id)
     return versioned(policy, policy.version)

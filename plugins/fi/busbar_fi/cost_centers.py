@@ -60,20 +60,6 @@ returning fiscal_year
 """
 
 
-def site_for(ctx: Context, site_id: str | None, *, thing: str = "cost center") -> str:
-    """The site of something new: the given one, or the only one that the actor works for.
-
-    Raises:
-        NotFound: the given site is not the actor's, or finance is enabled nowhere.
-        InvalidPayload: none is given, and there are several.
-    """
-    sites = module_scope(ctx, "fi", site_id)
-    if len(sites) != 1:
-        error = FieldError(field="site", message=f"is needed; you work for {', '.join(sites[:10])}")
-        raise InvalidPayload(f"Name the site of the {thing}.", errors=[error])
-    return sites[0]
-
-
 async def create(ctx: Context, new: NewCostCenter, *, site_id: str) -> str:
     """Add a cost center; returns its id.
 

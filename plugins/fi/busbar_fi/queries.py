@@ -1,6 +1,5 @@
 """Reading cost centers, budgets, commitments and entries, limited to the actor's sites at which finance is enabled."""
 
-from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -14,6 +13,7 @@ from busbar.sdk import (
     Page,
     SortColumn,
     Where,
+    columns_of,
     fetch,
     fetch_page,
     fetchrow,
@@ -113,12 +113,6 @@ ENTRY_SORT: Final = {
     "amount": SortColumn(sql="amount", type=Decimal),
     "entry_id": SortColumn(sql="entry_id", type=UUID),
 }
-
-
-def columns_of(view: type[msgspec.Struct], *, leave_out: Sequence[str] = ()) -> str:
-    """The columns that a view is made of."""
-    names = [name for name in view.__struct_fields__ if name not in leave_out]
-    return ", ".join("site_id as site" if name == "site" else name for name in names)
 
 
 _CENTER: Final = columns_of(CostCenterView)

@@ -23,6 +23,7 @@ from busbar.sdk import (
     Slug,
     SortParameter,
     Text,
+    module_site,
     needs,
     parse_if_match,
     versioned,
@@ -165,7 +166,7 @@ async def list_cost_centers(
 async def create_cost_center(ctx: RequestContext, data: JSONBody[CostCenterBody]) -> Response[CostCenterView]:
     """Add a cost center."""
     given = msgspec.structs.asdict(data)
-    site_id = cost_centers.site_for(ctx, given.pop("site"))
+    site_id = module_site(ctx, "fi", given.pop("site"), thing="cost center")
     created = await cost_centers.create(ctx, NewCostCenter(**given), site_id=site_id)
     center = await queries.get_cost_center(ctx, created)
     return versioned(center, center.version, status_code=201)

@@ -20,11 +20,12 @@ from busbar.sdk import (
     ShortText,
     Slug,
     SortParameter,
+    module_site,
     needs,
     parse_if_match,
     versioned,
 )
-from busbar_mm import count_queries, counts, materials, queries
+from busbar_mm import count_queries, counts, queries
 from busbar_mm.count_queries import CountView
 from busbar_mm.counts import Counted
 from busbar_mm.fields import LocationFilter, SiteFilter, StatusFilter
@@ -91,7 +92,7 @@ async def begin_count(ctx: RequestContext, data: JSONBody[CountBody]) -> Respons
     """Begin a count; it keeps what the books have now."""
     count_id = await counts.begin(
         ctx,
-        site_id=materials.site_for(ctx, data.site),
+        site_id=module_site(ctx, "mm", data.site, thing="count"),
         storage_location=data.storage_location,
         material_ids=data.material_ids,
         description=data.description,

@@ -56,20 +56,6 @@ values ($1, $2, $3, $3, {", ".join(f"${n}" for n, _ in enumerate(FIELDS, 4))})
 """
 
 
-def site_for(ctx: Context, site_id: str | None) -> str:
-    """The site of something new: the given one, or the only one that the actor works for.
-
-    Raises:
-        NotFound: the given site is not the actor's, or materials management is enabled nowhere.
-        InvalidPayload: none is given, and there are several.
-    """
-    sites = module_scope(ctx, "mm", site_id)
-    if len(sites) != 1:
-        error = FieldError(field="site", message=f"is needed; you work for {', '.join(sites[:10])}")
-        raise InvalidPayload("Name the site.", errors=[error])
-    return sites[0]
-
-
 async def create(
     ctx: Context, material_id: str, *, site_id: str, fields: MaterialFields, quantity: Decimal = Decimal(0)
 ) -> None:

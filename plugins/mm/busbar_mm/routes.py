@@ -23,6 +23,7 @@ from busbar.sdk import (
     Slug,
     SortParameter,
     UnitPrice,
+    module_site,
     needs,
     parse_if_match,
     versioned,
@@ -164,7 +165,7 @@ async def create_material(ctx: RequestContext, data: JSONBody[MaterialBody]) -> 
     await materials.create(
         ctx,
         material_id,
-        site_id=materials.site_for(ctx, site),
+        site_id=module_site(ctx, "mm", site, thing="material"),
         fields=MaterialFields(**given),
         quantity=quantity,
     )
@@ -266,7 +267,7 @@ async def add_location(ctx: RequestContext, data: JSONBody[LocationBody]) -> Non
     """Add a storage location."""
     await locations.add_location(
         ctx,
-        site_id=materials.site_for(ctx, data.site),
+        site_id=module_site(ctx, "mm", data.site, thing="storage location"),
         storage_location=data.storage_location,
         title=data.title,
     )

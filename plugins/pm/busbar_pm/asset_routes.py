@@ -22,6 +22,7 @@ from busbar.sdk import (
     Slug,
     SortParameter,
     WholeNumber,
+    module_site,
     parse_if_match,
     versioned,
 )
@@ -114,7 +115,7 @@ async def create_asset(ctx: RequestContext, data: JSONBody[AssetBody]) -> Respon
     given = msgspec.structs.asdict(data)
     site, asset_id = given.pop("site"), given.pop("asset_id")
     created = await assets.create(
-        ctx, asset_id=asset_id, site_id=assets.site_for(ctx, site), fields=AssetFields(**given)
+        ctx, asset_id=asset_id, site_id=module_site(ctx, "pm", site, thing="asset"), fields=AssetFields(**given)
     )
     asset = await queries.get_asset(ctx, created)
     return versioned(asset, asset.version, status_code=201)

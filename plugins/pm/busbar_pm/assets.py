@@ -71,20 +71,6 @@ def new_asset_id() -> str:
     return f"AST-{uuid7().hex[-12:].upper()}"
 
 
-def site_for(ctx: Context, site_id: str | None) -> str:
-    """The site of a new asset: the given one, or the only one that the actor works for.
-
-    Raises:
-        NotFound: the given site is not the actor's, or plant maintenance is enabled nowhere.
-        InvalidPayload: none is given, and there are several.
-    """
-    sites = module_scope(ctx, "pm", site_id)
-    if len(sites) != 1:
-        error = FieldError(field="site", message=f"is needed; you work for {', '.join(sites[:10])}")
-        raise InvalidPayload("Name the site of the asset.", errors=[error])
-    return sites[0]
-
-
 async def create(ctx: Context, *, asset_id: str | None, site_id: str, fields: AssetFields) -> str:
     """Add an asset; returns its id.
 

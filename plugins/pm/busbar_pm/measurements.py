@@ -16,6 +16,7 @@ from busbar.sdk import (
     Page,
     SortColumn,
     Where,
+    columns_of,
     execute,
     fetch_page,
     fetchval,
@@ -27,7 +28,6 @@ from busbar.sdk import (
 )
 from busbar_pm.incidents import FUTURE_MAX
 from busbar_pm.plan_calls import Call, follow_measurement
-from busbar_pm.queries import columns_of
 
 
 class NewMeasurement(msgspec.Struct, frozen=True, kw_only=True):

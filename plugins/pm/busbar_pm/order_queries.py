@@ -12,6 +12,7 @@ from busbar.sdk import (
     Page,
     SortColumn,
     Where,
+    columns_of,
     fetch,
     fetch_page,
     fetchrow,
@@ -19,7 +20,6 @@ from busbar.sdk import (
     page_request,
 )
 from busbar_pm.events import CURRENCY
-from busbar_pm.queries import columns_of
 
 
 class ItemView(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,10 +7,20 @@ from uuid import UUID
 
 import msgspec
 
-from busbar.sdk import Context, NotFound, Page, SortColumn, Where, fetch_page, fetchrow, module_scope, page_request
+from busbar.sdk import (
+    Context,
+    NotFound,
+    Page,
+    SortColumn,
+    Where,
+    columns_of,
+    fetch_page,
+    fetchrow,
+    module_scope,
+    page_request,
+)
 from busbar_pm.plan_triggers import Trigger
 from busbar_pm.plans import OrderTemplate, template_of, trigger_of
-from busbar_pm.queries import columns_of
 
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,11 +23,11 @@ from busbar.sdk import (
     fetchrow,
     fetchval,
     module_scope,
+    module_site,
     record,
     transaction,
     uuid7,
 )
-from busbar_pm.assets import site_for
 from busbar_pm.events import CostType, OrderType
 from busbar_pm.order_work import Checklist, Components, LabourPlan, check_work
 from busbar_pm.plan_triggers import Calendar, IncidentTrigger, Meter, Trigger, first_due_from, trigger_errors
@@ -275,7 +275,7 @@ def _check(fields: PlanFields, *, kind: str | None = None) -> None:
 
 async def _site_of(ctx: Context, fields: PlanFields, site_id: str | None) -> str:
     if fields.asset_id is None:
-        return site_for(ctx, site_id)
+        return module_site(ctx, "pm", site_id, thing="plan")
     found = await fetchval(
         "select site_id from pm.asset where asset_id = $1 and site_id = any($2)",
         fields.asset_id,

@@ -1,6 +1,5 @@
 """Reading assets, their history, and incidents, limited to the actor's sites at which plant maintenance is enabled."""
 
-from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +13,7 @@ from busbar.sdk import (
     Page,
     SortColumn,
     Where,
+    columns_of,
     fetch,
     fetch_page,
     fetchrow,
@@ -109,12 +109,6 @@ INCIDENT_SORT = {
     "severity": SortColumn(sql="severity", type=str),
     "incident_id": SortColumn(sql="incident_id", type=UUID),
 }
-
-
-def columns_of(view: type[msgspec.Struct], *, leave_out: Sequence[str] = ()) -> str:
-    """The columns that a view is read from, which have its fields' names."""
-    names = [name for name in view.__struct_fields__ if name not in leave_out]
-    return ", ".join("site_id as site" if name == "site" else name for name in names)
 
 
 _ASSET = columns_of(AssetView)

@@ -118,7 +118,7 @@ class TestFailure:
         self, clock: HandClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(jobs, "TIMEOUT_S", 0.05)
-        assert await run_if_due(Work(then=lambda: asyncio.Event().wait()).job, clock=clock)  # type: ignore
+        assert await run_if_due(Work(then=lambda: asyncio.Event().wait()).job, clock=clock)
         assert (await row())[2] == "TimeoutError()"
 
 

@@ -20,7 +20,7 @@ OFFICE = WorkingTime(BERLIN, {day: [(7 * 60, 12 * 60), (13 * 60, 16 * 60)] for d
 
 
 def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore
+    return datetime(*parts, tzinfo=UTC)
 
 
 @st.composite

@@ -164,7 +164,7 @@ class TestAlerts:
 
     def due(self, hour: float, **more: object) -> tuple[str, ...]:
         given = {"sent": (), "responded_at": None, "stopped_at": None, **more}
-        return sla.due_alerts(self.AT, now=datetime(2026, 11, 23, tzinfo=UTC) + timedelta(hours=hour), **given)  # type: ignore
+        return sla.due_alerts(self.AT, now=datetime(2026, 11, 23, tzinfo=UTC) + timedelta(hours=hour), **given)
 
     def test_are_due_from_their_moment_on_in_order(self) -> None:
         assert self.due(0.9) == ()

@@ -152,7 +152,7 @@ class TestTargets:
         assert work["target_s"] == 14_400
 
     async def test_of_all_sites_hold_where_a_site_has_none_of_its_own(self, shared: Utility) -> None:
-        for_all = {"targets": [OWN_TARGETS["targets"][0] | {"priority": "P3"}]}  # type: ignore
+        for_all = {"targets": [OWN_TARGETS["targets"][0] | {"priority": "P3"}]}
         await shared.put("/sla/targets", for_all)
         told = await shared.client.get("/sites/b/sla-targets")
         assert [each["set_for"] for each in told["targets"] if each["priority"] == "P3"] == ["all_sites", "nobody"]
@@ -167,7 +167,7 @@ class TestTargets:
         assert (await one.send("PUT", "/sites/a/sla-targets", OWN_TARGETS)).status == 404
 
     async def test_that_contradict_each_other_are_named(self, shared: Utility) -> None:
-        (target,) = OWN_TARGETS["targets"]  # type: ignore
+        (target,) = OWN_TARGETS["targets"]
         answer = await shared.put("/sla/targets", {"targets": [target, target | {"response_s": 7_201}]}, status=400)
         assert [each["field"] for each in answer["errors"]] == ["targets[1]", "targets[1].resolution_s"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 
 ROOT = "/sap/opu/odata/sap"
-NAMESPACE = "sap"
 _CATALOG = Path(__file__).parent / "catalog"
 
 NOTIFICATIONS = "API_MAINTNOTIFICATION"
