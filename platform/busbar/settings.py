@@ -56,6 +56,13 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     field: str
     meaning: str
+    secret: bool = False
+    """A secret may be read from a file instead, as orchestrators hand them out: `file_name` names the file."""
+
+    @property
+    def file_name(self) -> str:
+        """The variable that names the file which holds the value of a secret."""
+        return f"{self.name}_FILE"
 
 
 VARIABLES = (
@@ -75,6 +82,7 @@ VARIABLES = (
         name="BUSBAR_ADMIN_PASSWORD",
         field="admin_password",
         meaning="Password of the user `admin`, made at the first start. Default: a generated one, printed once.",
+        secret=True,
     ),
     Variable(
         name="BUSBAR_DEMO",
@@ -86,23 +94,27 @@ VARIABLES = (
         name="BUSBAR_DEMO_PASSWORD",
         field="demo_password",
         meaning="Password of all demo users. Default: a generated one for each, printed once.",
+        secret=True,
     ),
     Variable(
         name="DATABASE_URL",
         field="database_url",
         meaning="PostgreSQL to use, `postgresql://user:password@host/database`. Default: the embedded one.",
+        secret=True,
     ),
     Variable(
         name="AMQP_URL",
         field="amqp_url",
         meaning="RabbitMQ to use. Not supported by this version: it refuses to start when the variable is set. "
         "Default: the embedded bus.",
+        secret=True,
     ),
     Variable(
         name="BUSBAR_SECRET_KEY",
         field="secret_key",
         meaning="Key that encrypts stored secrets, 32 bytes in base64. Default: the file `secret.key` in BUSBAR_HOME, "
         "made at the first start. Processes on several machines need the same key.",
+        secret=True,
     ),
     Variable(
         name="BUSBAR_MODE",
@@ -163,16 +175,32 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     values: dict[str, object] = {"home": default_home()}
     faults: list[str] = []
     for variable in VARIABLES:
-        text = environment.get(variable.name, "").strip()
-        if not text:
-            continue
         try:
-            values[variable.field] = _convert(variable.field, text)
+            if text := _text(variable, environment):
+                values[variable.field] = _convert(variable.field, text)
         except ValueError as error:
             faults.append(f"{variable.name}: {error}")
     if faults:
         raise BadSettings(f"Busbar cannot start with these settings. {'; '.join(faults)}.")
     return msgspec.convert(values, Settings)
+
+
+def _text(variable: Variable, environment: Mapping[str, str]) -> str:
+    """What the variable says, or the file that stands in for it; nothing when neither is set."""
+    text = environment.get(variable.name, "").strip()
+    file = environment.get(variable.file_name, "").strip() if variable.secret else ""
+    if not file:
+        return text
+    if text:
+        raise ValueError(f"{variable.file_name} is set as well; unset one of them")
+    try:
+        text = Path(file).expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ValueError(f"the file that {variable.file_name} names cannot be read: {file}: {reason}") from None
+    if not text:
+        raise ValueError(f"the file that {variable.file_name} names is empty: {file}")
+    return text
 
 
 def _convert(field: str, text: str) -> object:

@@ -46,9 +46,13 @@ def index_page() -> str:
 
 def settings_page(loaded: Sequence[Plugin]) -> str:
     """The environment variables, and what an endpoint of each connector is configured with."""
+    files = ", ".join(f"`{variable.file_name}`" for variable in VARIABLES if variable.secret)
     parts = [
         "Busbar reads its settings from the environment when it starts. A bad value is refused with a sentence that "
         "names the variable.",
+        "",
+        f"Secrets may come from files instead, as orchestrators hand them out: {files} each name a file that holds the "
+        "value.",
         "",
         "| variable | meaning |",
         "|---|---|",

@@ -29,6 +29,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "BUSBAR_LOG_LEVEL": ("debug", "DEBUG"),
 }
 """What an operator writes, and what it means."""
+SECRETS = ("BUSBAR_ADMIN_PASSWORD", "BUSBAR_DEMO_PASSWORD", "DATABASE_URL", "BUSBAR_SECRET_KEY")
 
 BAD = [
     ("BUSBAR_PORT", "0"),
@@ -69,6 +70,18 @@ class TestReading:
     def test_falls_back_to_the_defaults_for_what_is_unset_or_empty(self) -> None:
         assert read_settings(dict.fromkeys(GOOD, "  ")) == Settings(home=default_home())
 
+    @pytest.mark.parametrize("name", SECRETS)
+    def test_takes_a_secret_from_the_file_that_is_named(self, name: str, tmp_path: Path) -> None:
+        text, value = GOOD[name]
+        (tmp_path / "secret").write_text(f"{text}\n", "utf-8")
+        field = next(variable.field for variable in VARIABLES if variable.name == name)
+        assert getattr(read_settings({f"{name}_FILE": str(tmp_path / "secret")}), field) == value
+
+    def test_takes_from_files_all_that_holds_a_password_or_a_key_and_nothing_else(self, tmp_path: Path) -> None:
+        assert {variable.name for variable in VARIABLES if variable.secret} == {*SECRETS, "AMQP_URL"}
+        (tmp_path / "port").write_text("9000", "utf-8")
+        assert read_settings({"BUSBAR_PORT_FILE": str(tmp_path / "port")}).port == 8000
+
     @pytest.mark.parametrize(("mode", "allowed"), [("development", True), ("production", False)])
     def test_lets_connectors_call_this_machine_in_development_only(self, mode: str, allowed: bool) -> None:
         assert read_settings({"BUSBAR_MODE": mode}).allow_loopback is allowed
@@ -85,6 +98,18 @@ class TestRefusing:
     def test_says_what_is_wrong_with_rabbitmq(self) -> None:
         with pytest.raises(BadSettings, match="RabbitMQ is not supported by this version; unset it"):
             read_settings({"AMQP_URL": "amqp://mq/"})
+
+    def test_says_why_a_secrets_file_cannot_be_used(self, tmp_path: Path) -> None:
+        empty, binary = tmp_path / "empty", tmp_path / "binary"
+        empty.write_text(" \n", "utf-8")
+        binary.write_bytes(b"\xff\xfe")
+        for file, reason in ((tmp_path / "none", "cannot be read"), (empty, "is empty"), (binary, "it is no text")):
+            with pytest.raises(BadSettings, match=rf"BUSBAR_SECRET_KEY: the file .*_FILE names .*{reason}"):
+                read_settings({"BUSBAR_SECRET_KEY_FILE": str(file)})
+
+    def test_refuses_a_secret_that_is_given_twice_over_guessing_which_one_holds(self) -> None:
+        with pytest.raises(BadSettings, match=r"DATABASE_URL: DATABASE_URL_FILE is set as well; unset one of them"):
+            read_settings({"DATABASE_URL": "postgresql://u:p@db/busbar", "DATABASE_URL_FILE": "/run/secrets/url"})
 
     def test_names_all_that_are_wrong_at_once(self) -> None:
         with pytest.raises(BadSettings, match=r"BUSBAR_PORT: .*; BUSBAR_MODE: .*; BUSBAR_LOG_LEVEL: "):
