@@ -1,7 +1,7 @@
-"""`python -m busbar.observability.probe`: is the process of this environment ready? For the health checks of containers.
+"""`python -m busbar.observability.probe`: whether the process of this environment is ready, for containers to ask.
 
-It asks the `/health/ready` of BUSBAR_PORT, exits with 0 when that says yes, and else with 1 and one sentence. It imports
-nothing but what comes with Python, for it is started every few seconds.
+It asks the `/health/ready` of BUSBAR_PORT, exits with 0 when that says yes, and else with 1 and one sentence. It
+imports nothing but what comes with Python, for it is started every few seconds.
 """
 
 import http.client

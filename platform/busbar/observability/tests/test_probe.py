@@ -46,7 +46,7 @@ def run_probe(**environment: str) -> subprocess.CompletedProcess[str]:
 
 
 class TestProbe:
-    @pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0", ""])
+    @pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0", ""])  # noqa: S104 - asked, not bound
     def test_succeeds_in_silence_when_the_process_is_ready(self, listen: str) -> None:
         with answering(200, b"{}") as port:
             probed = run_probe(BUSBAR_PORT=str(port), BUSBAR_LISTEN=listen)
