@@ -1,0 +1,48 @@
+"""`python -m busbar.testing.broker_server`: a RabbitMQ for tests that start processes of their own.
+
+Prints `{"url": …, "port": …}` when it is ready, and stops with its standard input. Each line of input is a JSON object
+`{"do": "kill"}` with the name of what `TestBroker` can do (`start`, `stop`, `kill`, `alarm_on`, `alarm_off`,
+`close_connections`, `delete_queue` with `"name"`, `queues`); the answer is `{"done": …}`, or `{"failed": "sentence"}`.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+import msgspec
+
+from busbar.testing.broker import TestBroker, broker
+
+
+async def serve() -> None:
+    """Run the broker until standard input ends."""
+    async with broker() as node:
+        _say({"url": node.url, "port": node.port})
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            try:
+                _say({"done": await _do(node, msgspec.json.decode(line))})
+            except AssertionError as error:
+                _say({"failed": str(error)})
+
+
+async def _do(node: TestBroker, request: dict[str, Any]) -> object:
+    match request["do"]:
+        case "start" | "stop" | "kill" | "alarm_on" | "alarm_off" | "close_connections" as verb:
+            await getattr(node, verb)()
+            return verb
+        case "delete_queue":
+            await node.delete_queue(request["name"])
+            return request["name"]
+        case "queues":
+            return await node.queues()
+        case unknown:
+            raise AssertionError(f"{unknown!r} is nothing that a broker can do")
+
+
+def _say(answer: dict[str, object]) -> None:
+    sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())
