@@ -33,8 +33,10 @@ from busbar.connectors.contract import (
     SecretBag,
 )
 from busbar.connectors.egress_url import EgressRefused
-from busbar.connectors.http import failure_of
+from busbar.connectors.http import failure_of, failure_of_status
 from busbar.connectors.secrets import Secret
+from busbar.connectors.signature import BadSigningSecret, new_signing_secret, read_signing_secrets
+from busbar.connectors.signature import sign as sign_webhook
 from busbar.db import DB, execute, fetch, fetchrow, fetchval, in_transaction, on_commit, spawn, transaction
 from busbar.db.engine import copy_rows
 from busbar.db.group_write import GroupWriter
@@ -106,21 +108,21 @@ from busbar.web.text import (
 
 __all__ = [
     "ACCEPTED_SITE", "ALL_OR_NOTHING", "ANY_VERSION", "AUTHENTICATED", "DB", "PARTIAL", "SITES", "Actor", "Attempt",
-    "AuthExpired", "BusbarError", "CellError", "Clock", "Conflict", "ConnectionReport", "Connector", "Context",
-    "CursorParameter", "DeliveryClass", "DeliveryError", "DemoData", "EgressRefused", "Endpoint", "EventType",
-    "FieldError", "Forbidden", "GroupWriter", "Identifier", "IfMatch", "IfMatchHeader", "ImportReport", "ImportRun",
-    "Importer", "InboundMessage", "InvalidPayload", "Job", "Latitude", "LimitParameter", "LongText", "Longitude",
-    "Mapping", "Moment", "Money", "Name", "NewTicket", "NotFound", "NothingToTell", "OpenedTicket", "Opening", "Page",
-    "Permanent", "Permission", "PluginInfo", "Polled", "PositiveMoney", "PositiveNumber", "PositiveQuantity",
-    "PreconditionRequired", "Quantity", "RateLimited", "Receipt", "RemoteChange", "ReportBuilder", "RequestContext",
-    "Retryable", "RoleDefault", "RowConverter", "RuleViolated", "RunningSimulator", "SchemaApp", "SearchParameter",
-    "Secret", "SecretBag", "ShortText", "SignedQuantity", "Slug", "SortColumn", "SortParameter", "StaleVersion",
-    "StoredEvent", "Subscription", "Text", "TicketCreated", "TicketReference", "TicketUpdated", "Unavailable",
-    "UnitPrice", "UnreadableFile", "Where", "WholeNumber", "WorkbookLimits", "advance_to", "assign", "cancel",
-    "change_status", "columns_of", "convert_rows", "copy_rows", "execute", "failure_of", "fetch", "fetch_page",
-    "fetchrow", "fetchval", "format_of", "hold", "hookimpl", "in_transaction", "iterate_in_thread", "module_scope",
-    "module_site", "needs", "note", "on_commit", "open_source", "page_request", "parse_if_match", "publish",
-    "read_workbook", "record", "record_many", "reopen", "require_people", "resume", "set_priority", "spawn",
-    "suggest_mapping", "system_actor", "ticket_reference", "transaction", "utc_now", "uuid7", "versioned", "wake_relay",
-    "works_at",
+    "AuthExpired", "BadSigningSecret", "BusbarError", "CellError", "Clock", "Conflict", "ConnectionReport", "Connector",
+    "Context", "CursorParameter", "DeliveryClass", "DeliveryError", "DemoData", "EgressRefused", "Endpoint",
+    "EventType", "FieldError", "Forbidden", "GroupWriter", "Identifier", "IfMatch", "IfMatchHeader", "ImportReport",
+    "ImportRun", "Importer", "InboundMessage", "InvalidPayload", "Job", "Latitude", "LimitParameter", "LongText",
+    "Longitude", "Mapping", "Moment", "Money", "Name", "NewTicket", "NotFound", "NothingToTell", "OpenedTicket",
+    "Opening", "Page", "Permanent", "Permission", "PluginInfo", "Polled", "PositiveMoney", "PositiveNumber",
+    "PositiveQuantity", "PreconditionRequired", "Quantity", "RateLimited", "Receipt", "RemoteChange", "ReportBuilder",
+    "RequestContext", "Retryable", "RoleDefault", "RowConverter", "RuleViolated", "RunningSimulator", "SchemaApp",
+    "SearchParameter", "Secret", "SecretBag", "ShortText", "SignedQuantity", "Slug", "SortColumn", "SortParameter",
+    "StaleVersion", "StoredEvent", "Subscription", "Text", "TicketCreated", "TicketReference", "TicketUpdated",
+    "Unavailable", "UnitPrice", "UnreadableFile", "Where", "WholeNumber", "WorkbookLimits", "advance_to", "assign",
+    "cancel", "change_status", "columns_of", "convert_rows", "copy_rows", "execute", "failure_of", "failure_of_status",
+    "fetch", "fetch_page", "fetchrow", "fetchval", "format_of", "hold", "hookimpl", "in_transaction",
+    "iterate_in_thread", "module_scope", "module_site", "needs", "new_signing_secret", "note", "on_commit",
+    "open_source", "page_request", "parse_if_match", "publish", "read_signing_secrets", "read_workbook", "record",
+    "record_many", "reopen", "require_people", "resume", "set_priority", "sign_webhook", "spawn", "suggest_mapping",
+    "system_actor", "ticket_reference", "transaction", "utc_now", "uuid7", "versioned", "wake_relay", "works_at",
 ]  # fmt: skip

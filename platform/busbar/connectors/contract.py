@@ -87,6 +87,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
     duplicate: bool = False
     """The remote had it already, from an earlier attempt whose answer was lost."""
+    once: bool = False
+    """This remote is known to keep our key, though others of its kind need not: a repeated attempt was one effect, and
+    a class C delivery is not flagged."""
     marker: str | None = None
     """What this write left in the record, such as its new revision: `RemoteChange.marker` with the same text is the
     echo of it."""
@@ -108,6 +111,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that the route's mapping made, or None when the route has no mapping."""
     remote_id: str | None = None
     """Id of the subject's record at this remote, once an earlier delivery has learnt it."""
+    known: Mapping[str, Any] = {}
+    """For `Connector.compose`: what `Connector.prepare` found."""
 
 
 class InboundMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,9 +226,12 @@ class RunningSimulator(Protocol):
 
 
 Deliver = Callable[[Endpoint, Attempt], Awaitable[Receipt]]
+Compose = Callable[[Any, Attempt], Mapping[str, Any]]
+Prepare = Callable[[Endpoint, Attempt], Awaitable[Mapping[str, Any]]]
 TestConnection = Callable[[Endpoint], Awaitable[ConnectionReport]]
 Receive = Callable[[Endpoint, InboundMessage], Awaitable[tuple[RemoteChange, ...]]]
 Poll = Callable[[Endpoint, str | None], Awaitable[Polled]]
+RetryWaits = Callable[[Any], tuple[float, ...]]
 StartSimulator = Callable[[str, int, Path], Awaitable[RunningSimulator]]
 
 
@@ -241,6 +249,12 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     """Names of values that are written, never read back."""
     deliver: Deliver
     """Deliver one event; raises Retryable, Permanent, RateLimited, AuthExpired or NothingToTell."""
+    compose: Compose | None = None
+    """What `deliver` would do at the remote, for another runner to do it (`runner: camel`): made of the settings and the
+    attempt alone, as what JSON can hold. Raises Permanent or NothingToTell. None: only Busbar can deliver."""
+    prepare: Prepare | None = None
+    """Called before `compose` by a connector with tables of its own: notes there what `deliver` would note, and returns
+    `Attempt.known`. It must not ask the remote. Raises Permanent or NothingToTell."""
     test_connection: TestConnection
     """Reach the remote with these credentials and change nothing; reports failure, does not raise it."""
     receive: Receive | None = None
@@ -253,6 +267,9 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     restores itself from."""
     default_pattern: str
     """Event pattern that a new route to this connector starts with, such as `pm.*`."""
+    retry_waits: RetryWaits | None = None
+    """The waits in seconds after the first, second, … failed attempt at one delivery while the remote works, by the
+    endpoint's settings; each is kept to a tenth, and the last repeats itself. None or an empty tuple: Busbar's own."""
 
     def __post_init__(self) -> None:
         if not _KIND.fullmatch(self.kind):
@@ -273,10 +290,14 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"Connector {self.kind}: {', '.join(sorted(both))} is a setting and a secret; keep the secret."
             )
-        for role in ("deliver", "test_connection", "receive", "poll", "simulator"):
+        for role in ("deliver", "prepare", "test_connection", "receive", "poll", "simulator"):
             function = getattr(self, role)
             if function is not None and not _is_async(function):
                 raise TypeError(f"Connector {self.kind}: {role} must be an async function.")
+        if self.compose is not None and _is_async(self.compose):
+            raise TypeError(f"Connector {self.kind}: compose must not be an async function; prepare is for what waits.")
+        if self.prepare is not None and self.compose is None:
+            raise ValueError(f"Connector {self.kind}: prepare is for a connector that composes.")
 
 
 def _is_async(function: Any) -> bool:

@@ -10,6 +10,7 @@ RateLimited, AuthExpired     uncharged; the endpoint pauses, not the message
 
 import asyncio
 import traceback
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
@@ -37,7 +38,7 @@ from busbar.connectors.shared_breaker import SharedBreaker
 from busbar.db import DATABASE_TROUBLE, fetchval
 from busbar.events.envelope import as_dict
 from busbar.events.ledger import Claimed, Outcome
-from busbar.kit.backoff import delay_s
+from busbar.kit.backoff import delay_s, step_s
 from busbar.kit.clock import Clock
 from busbar.kit.crash import crash_point
 
@@ -132,7 +133,7 @@ class EndpointLane:
         attempt = await _attempt_of(held, standing)
         result = await _deliver(endpoint, endpoint.connector, attempt)
         if isinstance(result, DeliveryError):
-            return await self._failed(held, result, admission, detail=_shown(endpoint, result.detail))
+            return await self._failed(held, result, admission, endpoint=endpoint)
         return await self._delivered(held, result, standing, admission, endpoint=endpoint, first=attempt.first)
 
     async def _delivered(
@@ -161,7 +162,7 @@ class EndpointLane:
         await self.breaker.succeeded(generation=admission.generation)
         detail = None if receipt.detail is None else _shown(endpoint, receipt.detail)
         assert endpoint.connector is not None
-        if endpoint.connector.delivery_class is DeliveryClass.C and not first:
+        if endpoint.connector.delivery_class is DeliveryClass.C and not first and not receipt.once:
             # The flag of class C: somebody has to look at the remote, for we cannot.
             warning = "Possible duplicate: an earlier attempt ended without an answer."
             detail = warning if detail is None else f"{warning} {detail}"
@@ -169,7 +170,10 @@ class EndpointLane:
             detail = detail or "The remote had it already, from an earlier attempt."
         return Outcome(state="delivered", detail=detail, remote_id=remote_id)
 
-    async def _failed(self, held: Claimed, failure: DeliveryError, admission: Admission, *, detail: str) -> Outcome:
+    async def _failed(
+        self, held: Claimed, failure: DeliveryError, admission: Admission, *, endpoint: OpenEndpoint
+    ) -> Outcome:
+        detail = _shown(endpoint, failure.detail)
         after = await self.breaker.failed(failure, generation=admission.generation)
         if isinstance(failure, NothingToTell):
             return Outcome(state="skipped", detail=detail, charge=False)
@@ -182,12 +186,17 @@ class EndpointLane:
         if not admission.probe:
             if held.charged + 1 >= await _attempts_max(held):
                 return Outcome(state="dead", detail=detail)
-            return self._again(held, detail, charge=True, after_s=after_s)
+            return self._again(held, detail, charge=True, after_s=after_s, waits_s=endpoint.retry_waits_s)
         pause_s = 0.0 if after.until is None else (after.until - self._desk.clock()).total_seconds()
         return self._again(held, detail, charge=False, after_s=max(after_s, pause_s + AFTER_PROBE_S))
 
-    def _again(self, held: Claimed, detail: str, *, charge: bool, after_s: float = 0.0) -> Outcome:
-        wait_s = delay_s(held.charged + 1, first_s=RETRY_S_FIRST, max_s=RETRY_S_MAX)
+    def _again(
+        self, held: Claimed, detail: str, *, charge: bool, after_s: float = 0.0, waits_s: Sequence[float] = ()
+    ) -> Outcome:
+        if waits_s:
+            wait_s = step_s(held.charged + 1, steps_s=waits_s)
+        else:
+            wait_s = delay_s(held.charged + 1, first_s=RETRY_S_FIRST, max_s=RETRY_S_MAX)
         retry_at = self._desk.clock() + timedelta(seconds=min(max(wait_s, after_s), RETRY_AFTER_S_MAX))
         return Outcome(state="retrying", detail=detail, retry_at=retry_at, charge=charge)
 

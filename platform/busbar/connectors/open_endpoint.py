@@ -66,6 +66,12 @@ class OpenEndpoint:
         return float(getattr(self._settings, "poll_s", 0))
 
     @property
+    def retry_waits_s(self) -> tuple[float, ...]:
+        """The connector's own schedule of attempts by these settings; empty where it has none."""
+        waits = None if self.connector is None else self.connector.retry_waits
+        return () if waits is None else waits(self._settings)
+
+    @property
     def _ca_file(self) -> Path | None:
         """The setting `ca_file`, where the connector has it: a certification authority to trust beside the system's."""
         name = getattr(self._settings, "ca_file", None)

@@ -33,6 +33,8 @@ class ConnectorContract:
     kind: ClassVar[str]
     delivery_class: ClassVar[DeliveryClass]
     default_pattern: ClassVar[str]
+    one_way: ClassVar[bool] = False
+    """Whether nothing comes back from the remote, because it is only told."""
     independent: ClassVar[Sequence[str]] = ("client.py", "answers.py")
     """Files beside `simulator/` that know nothing of Busbar: whoever writes a client can use them as they are."""
 
@@ -56,7 +58,8 @@ class ConnectorContract:
         connector = self._connector
         assert (connector.kind, connector.delivery_class) == (self.kind, self.delivery_class)
         assert connector.default_pattern == self.default_pattern
-        assert connector.receive is not None or connector.poll is not None, "nothing comes back from the remote"
+        heard = connector.receive is not None or connector.poll is not None
+        assert heard is not self.one_way, "either something comes back from the remote, or it is one_way"
 
     async def test_its_simulator_says_how_it_is_reached(self, tmp_path: Path) -> None:
         connector = self._connector

@@ -30,6 +30,8 @@ from busbar.connectors.tests.support import (
 )
 from busbar.db import execute, fetchval
 from busbar.events import ledger
+from busbar.events.ledger import Outcome
+from busbar.kit.clock import utc_now
 
 
 class TestSeveralProcesses:
@@ -218,3 +220,63 @@ class TestAFaultyConnector:
         await other.close()
         assert outcome is not None and outcome.detail is not None
         assert outcome.detail.startswith("Possible duplicate")
+
+    async def test_of_class_c_is_not_flagged_where_the_remote_is_known_to_keep_our_key(
+        self, desk: EndpointDesk
+    ) -> None:
+        async def deliver(endpoint: Endpoint, attempt: Attempt) -> Receipt:
+            return Receipt(remote_id="REM-1", once=True)
+
+        connector = msgspec.structs.replace(ACME, delivery_class=DeliveryClass.C, deliver=deliver)
+        other = make_desk(connector=connector)
+        await other.refresh()
+        await add_deliveries("T-1")
+        (held,) = await ledger.claim({SUBSCRIPTION: 1}, worker=7)
+        await other.lane("acme-1").attempt(held)
+        await ledger.take_over({7})
+        (held,) = await ledger.claim({SUBSCRIPTION: 1}, worker=8)
+        outcome = await other.lane("acme-1").attempt(held)
+        await other.close()
+        assert outcome is not None
+        assert (outcome.state, outcome.detail) == ("delivered", None)
+
+
+async def attempted(desk: EndpointDesk, *, passing: str | None = None) -> Outcome:
+    """One attempt at the oldest delivery that is due, those of the subject `passing` left aside, and its settlement."""
+    await execute(
+        "update core.delivery d set next_attempt_at = now() + make_interval(secs => case when e.subject = $1 "
+        "then 60 else 0 end) from core.event e where e.event_id = d.event_id and d.finished_at is null",
+        passing,
+    )
+    (held,) = await ledger.claim({SUBSCRIPTION: 1}, worker=7)
+    outcome = await desk.lane("acme-1").attempt(held)
+    assert await ledger.settle([(held, outcome)]) == {held.delivery_id}
+    return outcome
+
+
+DAYS_S = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
+
+
+class TestASchedule:
+    async def test_of_the_connector_spreads_ten_attempts_over_three_days(
+        self, desk: EndpointDesk, remote: Remote
+    ) -> None:
+        connector = msgspec.structs.replace(ACME, retry_waits=lambda settings: DAYS_S)
+        other = make_desk(connector=connector)
+        await other.refresh()
+        await execute("update core.route set attempts_max = 10")
+        remote.poison.add("T-1")
+        await add_deliveries("T-1")
+        waited: list[float] = []
+        for _ in range(len(DAYS_S)):
+            outcome = await attempted(other)
+            assert (outcome.state, outcome.charge) == ("retrying", True)
+            assert outcome.retry_at is not None
+            waited.append((outcome.retry_at - utc_now()).total_seconds())
+            # Others are delivered meanwhile: the remote is well, and only this message is not taken.
+            await add_deliveries(f"T-{len(waited) + 1}")
+            assert (await attempted(other, passing="T-1")).state == "delivered"
+        assert (await attempted(other)).state == "dead"
+        await other.close()
+        assert all(abs(wait - step) <= step / 10 + 1 for wait, step in zip(waited, DAYS_S, strict=True)), waited
+        assert abs(sum(waited) / 3600 - 75.6) < 7.6
