@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import structlog
@@ -16,7 +17,9 @@ from busbar.cli.simulators import start_simulators
 from busbar.connectors.contract import RunningSimulator
 from busbar.observability.logs import configure_logging
 from busbar.runtime import Platform
-from busbar.settings import Settings, read_settings
+from busbar.settings import BadSettings, Settings, read_settings
+from busbar.web.asgi import Edge
+from busbar.web.operations import operations_app
 
 log = structlog.get_logger()
 
@@ -42,7 +45,7 @@ def run_serve(*, work: bool) -> None:
 
 
 def run_worker() -> None:
-    """Relay and workers only."""
+    """Relay and workers; the port answers for health and metrics only."""
     settings = _begin()
     uvloop.run(_work(settings))
 
@@ -59,20 +62,19 @@ async def _up(settings: Settings) -> None:
             from busbar.cli.data import add_demo_data
 
             await add_demo_data(running)
-        await _listen(running, announce=True, simulators=simulators)
+        await _listen(running, create_app(running), announce=True, simulators=simulators)
 
 
 async def _serve(settings: Settings, *, work: bool) -> None:
     async with platform(settings, work=work) as running:
-        await _listen(running, announce=running.first_password is not None)
+        await _listen(running, create_app(running), announce=running.first_password is not None)
 
 
 async def _work(settings: Settings) -> None:
     async with platform(settings, work=True) as running:
         tell_first_password(running.first_password)
-        stop = asyncio.Event()
-        _on_signals(stop.set)
-        await stop.wait()
+        # Nobody balances load over workers, so there is nobody to wait for before it stops.
+        await _listen(running, operations_app(running.health), announce=False, drain_s=0.0)
 
 
 @contextlib.asynccontextmanager
@@ -89,14 +91,17 @@ async def _simulators(running: Platform) -> AsyncIterator[dict[str, RunningSimul
 
 
 async def _listen(
-    running: Platform, *, announce: bool, simulators: Mapping[str, RunningSimulator] | None = None
+    running: Platform,
+    app: Edge,
+    *,
+    announce: bool,
+    simulators: Mapping[str, RunningSimulator] | None = None,
+    drain_s: float | None = None,
 ) -> None:
     settings = running.settings
     server = Server(
         uvicorn.Config(
-            create_app(running),
-            host=settings.listen,
-            port=settings.port,
+            app,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -113,7 +118,7 @@ async def _listen(
         stopping.set()
 
     _on_signals(stop)
-    serving = asyncio.ensure_future(server.serve())
+    serving = asyncio.ensure_future(server.serve([_open_port(settings)]))
     try:
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
@@ -123,13 +128,25 @@ async def _listen(
         waiting = asyncio.ensure_future(stopping.wait())
         await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
-            await asyncio.sleep(settings.drain_s)
+            await asyncio.sleep(settings.drain_s if drain_s is None else drain_s)
         # The server waits for open answers, and event streams would not end by themselves.
         running.stream.stop()
         server.should_exit = True
         await serving
     finally:
         log.info("stopped")
+
+
+def _open_port(settings: Settings) -> socket.socket:
+    """The socket to listen on; uvicorn, asked to open it, would end the process without saying why."""
+    family = socket.AF_INET6 if ":" in settings.listen else socket.AF_INET
+    try:
+        return socket.create_server((settings.listen, settings.port), family=family)
+    except OSError as error:
+        raise BadSettings(
+            f"Busbar cannot listen on port {settings.port} of {settings.listen}: {error.strerror}. "
+            "Each process needs a port of its own; BUSBAR_PORT and BUSBAR_LISTEN set it."
+        ) from error
 
 
 def _announce(running: Platform, simulators: Mapping[str, RunningSimulator]) -> None:

@@ -1,15 +1,19 @@
-"""The routes for whoever runs Busbar, open to anyone: /health/live, /health/ready and /metrics (SPEC R6, R7.2)."""
+"""The routes for whoever runs Busbar, open to anyone: /health/live, /health/ready and /metrics (SPEC R6, R7.2).
+
+A process that serves the API has them beside it; a worker has nothing else.
+"""
 
 from typing import Any
 
-from litestar import MediaType, Request, Response, get
+from litestar import Litestar, MediaType, Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 
 from busbar.errors import Unavailable
 from busbar.observability import metrics
 from busbar.observability.health import Health, HealthReport
 from busbar.web.access import ANYONE
-from busbar.web.problems import problem_response
+from busbar.web.asgi import Edge
+from busbar.web.problems import EXCEPTION_HANDLERS, problem_response
 
 RETRY_AFTER_S = 2
 
@@ -49,6 +53,17 @@ def operations_routes(health: Health) -> list[HTTPRouteHandler]:
         return Response((await metrics.exposition()).decode(), media_type=metrics.MEDIA_TYPE)
 
     return [live, ready, show_metrics]
+
+
+def operations_app(health: Health) -> Edge:
+    """An application of these three routes only, for a process that does not serve the API."""
+    app = Litestar(
+        route_handlers=[*operations_routes(health)],
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Edge(app, lifecycle=health.lifecycle)
 
 
 def _answer(report: HealthReport, request: Request[Any, Any, Any]) -> Response[Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -243,6 +244,16 @@ class TestUsers:
         assert "tiny" not in short
         assert "King" in role
         assert unknown == "Error RES_001: There is no user nobody."
+
+
+class TestPort:
+    @pytest.mark.parametrize("command", ["serve", "worker"])
+    async def test_that_is_taken_is_told_in_a_sentence(self, home: Home, command: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            told = await home.refused(command, BUSBAR_PORT=str(port), BUSBAR_LOG_LEVEL="ERROR")
+        assert f"Busbar cannot listen on port {port} of 127.0.0.1: Address already in use" in told
+        assert "BUSBAR_PORT" in told
 
 
 class TestImport:
