@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from busbar.bus.attempts import count_attempt, worker_running
 from busbar.bus.transport import Transport
 from busbar.db import DATABASE_TROUBLE, spawn
 from busbar.db.group_write import GroupWriter
@@ -60,7 +61,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled or stopped."""
-        with self._transport.work_signal() as there_is_work:
+        with self._transport.work_signal() as there_is_work, worker_running.track_inprogress():
             self._wake = there_is_work
             while not self._stopping:
                 try:
@@ -114,6 +115,7 @@ class Worker:
                 crash_point("worker_before_ledger")
                 state = outcome.state if await self._write_outcome(held, outcome) else "taken over"
                 crash_point("worker_after_ledger")
+            count_attempt(held, state, now=self._clock())
             log.info(
                 "delivery",
                 delivery_id=held.delivery_id,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -39,6 +40,8 @@ class Engine(PostgresEngine):
     def __init__(self) -> None:
         super().__init__(config={})
         self.pools: dict[str, asyncpg.Pool] = {}
+        self.refusals: Counter[str] = Counter()
+        """How often each pool had no connection to give."""
 
     async def check_version(self) -> None:
         """Nothing: there may be no server yet when this is imported."""
@@ -52,7 +55,8 @@ class Engine(PostgresEngine):
         Raises:
             Unavailable: none became free in time, or the server is not there.
         """
-        pool = self.pools.get(_pool_name.get())
+        name = _pool_name.get()
+        pool = self.pools.get(name)
         if pool is None:
             raise Unavailable("The database is not connected.", retry_after_s=2)
         try:
@@ -66,8 +70,10 @@ class Engine(PostgresEngine):
             asyncpg.InternalClientError,
             asyncpg.PostgresConnectionError,
         ) as error:
+            self.refusals[name] += 1
             raise Unavailable("The database is busy or not reachable; try again.", retry_after_s=2) from error
         except (asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError) as error:
+            self.refusals[name] += 1
             raise Unavailable("The database accepts no connections now; try again.", retry_after_s=2) from error
 
     async def release(self, connection: Any) -> None:

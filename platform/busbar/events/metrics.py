@@ -1,10 +1,11 @@
 """What `/metrics` shows of the outbox and the ledger (SPEC R6.1)."""
 
+import itertools
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from busbar.db import fetch, fetchrow
+from busbar.events.deliveries import STATES
 from busbar.observability.metrics import (
     DEAD_LETTER_AGE,
     DELIVERIES_BY_STATE,
@@ -36,7 +37,7 @@ class LedgerReadings:
     """Reads the outbox and the ledger for the gauges."""
 
     def __init__(self) -> None:
-        self._finished: list[Reading] = []
+        self._finished: dict[tuple[str, str], int] = {}
         self._finished_until_s = 0.0
 
     async def collect(self) -> Iterable[Reading]:
@@ -52,14 +53,13 @@ class LedgerReadings:
             Reading(family=OUTBOX_LAG.name, value=max(0.0, outbox["lag_s"])),
             Reading(family=OUTBOX_WAITING.name, value=outbox["waiting"]),
             Reading(family=DEAD_LETTER_AGE.name, value=max(0.0, oldest_dead_s)),
-            *(_by_state(row) for row in rows),
-            *await self._finished_ones(),
+            *_by_state({(row["subscription"], row["state"]): row["count"] for row in rows} | await self._counted()),
         ]
 
-    async def _finished_ones(self) -> list[Reading]:
+    async def _counted(self) -> dict[tuple[str, str], int]:
         started_s = time.monotonic()
         if started_s >= self._finished_until_s:
-            self._finished = [_by_state(row) for row in await fetch(_FINISHED)]
+            self._finished = {(row["subscription"], row["state"]): row["count"] for row in await fetch(_FINISHED)}
             cost_s = time.monotonic() - started_s
             self._finished_until_s = started_s + cost_s * _KEPT_TIMES_COST
         return self._finished
@@ -74,6 +74,9 @@ def register_ledger_metrics() -> None:
     )
 
 
-def _by_state(row: Mapping[str, Any]) -> Reading:
-    labels = {"subscription": row["subscription"], "state": row["state"]}
-    return Reading(family=DELIVERIES_BY_STATE.name, value=row["count"], labels=labels)
+def _by_state(found: dict[tuple[str, str], int]) -> Iterator[Reading]:
+    """A state without deliveries is shown as 0: a value that is missing looks like a gap, and alarms do not end."""
+    subscriptions = sorted({subscription for subscription, _ in found})
+    for subscription, state in itertools.product(subscriptions, STATES):
+        labels = {"subscription": subscription, "state": state}
+        yield Reading(family=DELIVERIES_BY_STATE.name, value=found.get((subscription, state), 0), labels=labels)

@@ -12,10 +12,11 @@ from typing import Final
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from busbar.observability.logs import dropped_lines
+from busbar.observability.pools import PoolMetrics
 from busbar.observability.requests import RequestMetrics
 
 log = structlog.get_logger()
@@ -117,6 +118,8 @@ class Gauges(Collector):
             if shared and other_name != name:
                 raise ValueError(f"{name} declares {', '.join(sorted(shared))}, which {other_name} declares already.")
         self._registered[name] = _Registered(collect, families, timeout_s)
+        # A counter that first shows with its first failure has no increase to raise an alarm with.
+        collector_failures.labels(name)
 
     def unregister(self, name: str) -> None:
         """Ask it no more; unknown names are fine."""
@@ -161,13 +164,14 @@ class Gauges(Collector):
                         metric.add_metric([reading.labels[label] for label in family.labels], reading.value)
                 yield metric
         yield up
-        dropped = GaugeMetricFamily("log_lines_dropped", "Log lines lost because their reader was too slow.")
+        dropped = CounterMetricFamily("log_lines_dropped", "Log lines lost because their reader was too slow.")
         dropped.add_metric((), dropped_lines())
         yield dropped
 
 
 gauges: Final = Gauges()
 registry.register(gauges)
+registry.register(PoolMetrics())
 ProcessCollector(registry=registry)
 
 

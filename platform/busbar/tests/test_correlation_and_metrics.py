@@ -1,6 +1,7 @@
 """One correlation id from the request to the log line of the delivery, and metrics that tell the truth (SPEC R6)."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
-from busbar.db import execute, fetch, fetchval
+from busbar.db import DB, execute, fetch, fetchval
+from busbar.errors import Unavailable
 from busbar.observability.metrics import gauges
 from busbar.testing.app import Client, RunningApp
 
@@ -189,6 +191,42 @@ class TestMetrics:
         assert list(seen.values("outbox_waiting")) == [0]
         assert list(seen.values("outbox_lag_seconds")) == [0]
         assert list(seen.values("dead_letter_age_seconds")) == [0]
+
+    async def test_count_attempts_by_subscription_and_outcome_and_time_what_is_delivered(
+        self, app: RunningApp, client: Client, asset_id: str
+    ) -> None:
+        await app.quiet()
+        labels = {"subscription": "fi.maintenance", "endpoint": "", "outcome": "delivered"}
+        before = await scrape(app)
+        ticket_id = (await client.post("/pm/incidents", incident(asset_id)))["ticket_id"]
+        await client.patch(f"/tickets/{ticket_id}/status", {"new_status": "Assigned"})
+        await app.quiet()
+        after = await scrape(app)
+        rows = await fetch(
+            "select count(*) as attempts from core.delivery d join core.event using (event_id) "
+            "where subject = $1 and subscription = 'fi.maintenance'",
+            ticket_id,
+        )
+        attempts = after.total("busbar_delivery_attempts_total", **labels) - before.total(
+            "busbar_delivery_attempts_total", **labels
+        )
+        assert attempts == rows[0]["attempts"] > 0
+        timed = after.total("busbar_delivery_latency_seconds_count", endpoint="")
+        assert timed == after.total("busbar_delivery_attempts_total", endpoint="", outcome="delivered")
+        assert list(after.values("busbar_worker_running")) == [1]
+
+    async def test_show_the_pools_and_how_often_they_had_nothing_to_give(self, app: RunningApp) -> None:
+        seen = await scrape(app)
+        for pool in ("requests", "background"):
+            used, idle = (seen.total("busbar_pool_connections", pool=pool, state=state) for state in ("used", "idle"))
+            assert 0 < used + idle <= seen.total("busbar_pool_connections_max", pool=pool)
+        before = seen.total("busbar_pool_refusals_total", pool="requests")
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(int(seen.total("busbar_pool_connections_max", pool="requests"))):
+                await stack.enter_async_context(DB.connection())
+            with pytest.raises(Unavailable):
+                await fetchval("select 1")
+        assert (await scrape(app)).total("busbar_pool_refusals_total", pool="requests") == before + 1
 
     async def test_show_the_breaker_of_every_endpoint(self, app: RunningApp) -> None:
         settings = {"base_url": "http://127.0.0.1:9", "username": "busbar"}

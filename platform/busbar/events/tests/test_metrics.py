@@ -46,7 +46,7 @@ class TestLedgerReadings:
         await execute("update core.delivery set finished_at = now() - interval '1 h' where state = 'dead'")
         readings = await read()
         states = {key[2]: value for key, value in readings.items() if key[0] == "deliveries_by_state"}
-        assert states == {"pending": 1, "delivered": 1, "dead": 1, "skipped": 1}
+        assert states == {"pending": 1, "retrying": 0, "in_flight": 0, "delivered": 1, "dead": 1, "skipped": 1}
         assert 3600 <= readings["dead_letter_age_seconds",] < 3700
 
     async def test_stand_in_the_exposition(self) -> None:

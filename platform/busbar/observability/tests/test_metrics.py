@@ -103,6 +103,13 @@ class TestCollectorsOfFeatures:
         assert values["collector_up", (("collector", "good"),)] == 1
         assert not any(name in ("test_bad", "surprise") for name, _labels in values)
 
+    async def test_have_failed_0_times_before_they_fail(self) -> None:
+        async def collect() -> list[Reading]:
+            return []
+
+        Gauges().register("never failed", collect, families=[TICKETS])
+        assert metrics.registry.get_sample_value("collector_failures_total", {"collector": "never failed"}) == 0
+
     async def test_may_not_declare_each_others_families(self) -> None:
         async def collect() -> list[Reading]:
             return []
