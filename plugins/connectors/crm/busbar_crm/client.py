@@ -86,14 +86,14 @@ class SalesforceClient:
             sock_connect=limits.sock_connect,
             sock_read=limits.sock_read,
         )
-        self._root = f"/services/data/{api_version}/"
+        self._api_version = api_version
         self._body_bytes_max = body_bytes_max
         self.usage: Usage | None = None
         """What the latest answer said of the organization's quota."""
 
     def path(self, *names: str) -> str:
         """A path of the API, with each name encoded."""
-        return self._root + "/".join(quote(name, safe="") for name in names)
+        return path_of(self._api_version, *names)
 
     async def user_id(self) -> str:
         """Id of the user that we act as."""
@@ -103,9 +103,8 @@ class SalesforceClient:
     async def get(self, kind: str, field: str, value: str, *, fields: Sequence[str]) -> Record | None:
         """The record of an object with this external id, or None. Raises ManyRecords."""
         path = self.path("sobjects", _name(kind), _name(field), value)
-        wanted = dict.fromkeys(("Id", *fields))
         try:
-            record = json_object(await self._call("GET", path, params={"fields": ",".join(map(_name, wanted))}))
+            record = json_object(await self._call("GET", path, params={"fields": wanted(fields)}))
         except NotFound:
             return None
         if not isinstance(record.get("Id"), str):
@@ -142,7 +141,7 @@ class SalesforceClient:
             following = answer.get("nextRecordsUrl")
             if answer.get("done", True) or len(found) >= records_max or not isinstance(following, str):
                 break
-            if not following.startswith(self._root):
+            if not following.startswith(self.path("")):
                 raise RemoteUnavailable("The answer's next page is not below the API's own address.")
             answer = json_object(await self._call("GET", following))
             found += _records(answer)
@@ -212,6 +211,16 @@ class SalesforceClient:
                 response.close()
                 raise RemoteUnavailable(f"The answer is longer than {self._body_bytes_max} bytes.")
         return bytes(body)
+
+
+def path_of(api_version: str, *names: str) -> str:
+    """A path of the API, with each name encoded."""
+    return f"/services/data/{api_version}/" + "/".join(quote(name, safe="") for name in names)
+
+
+def wanted(fields: Sequence[str]) -> str:
+    """The names of the fields to read, the Id first. Raises Refused for what is no name."""
+    return ",".join(map(_name, dict.fromkeys(("Id", *fields))))
 
 
 def upserted(answer: Record) -> Upserted:

@@ -11,6 +11,7 @@ from busbar_crm.mapping import Telling, telling_of
 from busbar_crm.marker import Marker
 from busbar_crm.settings import CrmSettings
 
+CASE, COMMENT = "Case", "CaseComment"
 COMMENTS_MAX = 2000
 """How many comments of a Case are looked through for a late one."""
 
@@ -56,9 +57,8 @@ class _Team:
 
     async def look(self, key: str) -> Record | None:
         """The Case with this external id."""
-        fields = ("Id", "CaseNumber", self.settings.marker_field)
         with translated(self._endpoint, changing=False):
-            return await self.client.get("Case", self.settings.external_id_field, key, fields=fields)
+            return await self.client.get(CASE, self.settings.external_id_field, key, fields=looked_at(self.settings))
 
     async def tell(self, telling: Telling, found: Record | None, told: Marker, fields: Record) -> Receipt:
         """Upsert the Case with the fields and what it has been told then, and its comment with it."""
@@ -67,19 +67,19 @@ class _Team:
         field = self.settings.external_id_field
         with translated(self._endpoint, changing=True):
             if not telling.comment:
-                written = await self.client.upsert("Case", field, telling.key, record)
+                written = await self.client.upsert(CASE, field, telling.key, record)
             else:
                 written = await self._upsert_with_comment(telling, found, record)
         return self._receipt(written.id or str((found or {}).get("Id") or telling.key), found, fields, telling.comment)
 
     async def _upsert_with_comment(self, telling: Telling, found: Record | None, record: Record) -> Upserted:
-        path = self.client.path("sobjects", "Case", self.settings.external_id_field, telling.key)
+        path = self.client.path("sobjects", CASE, self.settings.external_id_field, telling.key)
         parent = "@{case.id}" if found is None else str(found["Id"])
         parts = (
             Part(method="PATCH", path=path, reference="case", body=record),
             Part(
                 method="POST",
-                path=self.client.path("sobjects", "CaseComment"),
+                path=self.client.path("sobjects", COMMENT),
                 reference="comment",
                 body=self._comment(parent, telling),
             ),
@@ -90,15 +90,14 @@ class _Team:
 
     async def has_comment(self, found: Record, telling: Telling) -> bool:
         """Whether the Case has the comment. Not every version can search in its text, so the comments are read."""
-        soql = f"SELECT Id, CommentBody FROM CaseComment WHERE ParentId = {text_literal(str(found['Id']))}"
         with translated(self._endpoint, changing=False):
-            comments = await self.client.query(soql, records_max=COMMENTS_MAX)
+            comments = await self.client.query(comments_of(str(found["Id"])), records_max=COMMENTS_MAX)
         return any(telling.reference in str(comment.get("CommentBody")) for comment in comments)
 
     async def add_comment(self, found: Record, telling: Telling) -> Receipt:
         """Add the comment of a late event, and leave the Case as it is."""
         with translated(self._endpoint, changing=True):
-            await self.client.create("CaseComment", self._comment(str(found["Id"]), telling))
+            await self.client.create(COMMENT, self._comment(str(found["Id"]), telling))
         return self._receipt(str(found["Id"]), found, {}, telling.comment)
 
     def untouched(self, found: Record) -> Receipt:
@@ -108,7 +107,7 @@ class _Team:
         return msgspec.structs.replace(receipt, duplicate=True, detail=detail)
 
     def _comment(self, parent: str, telling: Telling) -> Record:
-        return {"ParentId": parent, "CommentBody": telling.comment, "IsPublished": self.settings.comments_public}
+        return {"ParentId": parent, **telling.comment_fields(public=self.settings.comments_public)}
 
     def _receipt(self, record_id: str, found: Record | None, fields: Record, comment: str) -> Receipt:
         changed = [*fields, *(["a comment"] if comment else [])]
@@ -122,6 +121,16 @@ class _Team:
             remote_url=f"{self.settings.base_url.rstrip('/')}/lightning/r/Case/{record_id}/view",
             detail=f"{outcome} {remark}".strip(),
         )
+
+
+def looked_at(settings: CrmSettings) -> tuple[str, ...]:
+    """The fields of a Case that are read before anything is written."""
+    return ("Id", "CaseNumber", settings.marker_field)
+
+
+def comments_of(case_id: str) -> str:
+    """The query for the comments of a Case."""
+    return f"SELECT Id, CommentBody FROM {COMMENT} WHERE ParentId = {text_literal(case_id)}"
 
 
 def _told(found: Record, settings: CrmSettings) -> Marker:

@@ -53,6 +53,10 @@ class Telling(msgspec.Struct, frozen=True, kw_only=True):
         """Every field of a new Case but the marker."""
         return {**self.opening, **self.ticket, **self.facts}
 
+    def comment_fields(self, *, public: bool) -> Fields:
+        """The comment as a record, without the Case that it belongs to."""
+        return {"CommentBody": self.comment, "IsPublished": public}
+
 
 def telling_of(event: Mapping[str, Any], document: Mapping[str, Any] | None, settings: CrmSettings) -> Telling:
     """Translate a CloudEvent; the fields of `document`, which the route's mapping made, replace ours one by one.

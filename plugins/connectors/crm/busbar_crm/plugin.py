@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from busbar.sdk import Connector, DeliveryClass, PluginInfo, hookimpl
+from busbar_crm.composing import compose
 from busbar_crm.connection import test_connection
 from busbar_crm.delivery import deliver
 from busbar_crm.inbound import receive
@@ -27,6 +28,7 @@ def busbar_connectors() -> Sequence[Connector]:
             settings=CrmSettings,
             secrets=SECRETS,
             deliver=deliver,
+            compose=compose,
             test_connection=test_connection,
             receive=receive,
             poll=poll,

@@ -5,14 +5,13 @@ It imports nothing of Busbar. The caller brings the aiohttp session, and with it
 
 import asyncio
 import base64
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import aiohttp
 
+from busbar_itsm import calls
 from busbar_itsm.answers import (
     AuthExpired,
     QueryIgnored,
@@ -26,11 +25,10 @@ from busbar_itsm.answers import (
     json_object,
     message_of,
 )
+from busbar_itsm.calls import Call
 
 BODY_BYTES_MAX = 1024 * 1024
 NO_RECORD_FOUND = "No Record found"
-_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-_SYS_ID = re.compile(r"[0-9a-zA-Z]{32}")
 
 
 class Auth(Protocol):
@@ -152,11 +150,9 @@ class TableClient:
         Every returned record is compared with the query, because the real API silently drops what it does not
         understand. An empty list may also mean that an access rule hides the records. Raises QueryIgnored.
         """
-        params = {"sysparm_query": _encode_query(query, order_by), "sysparm_limit": str(limit)}
-        if fields:
-            params["sysparm_fields"] = ",".join(dict.fromkeys((*fields, *query, "sys_id")))
+        asked = calls.find(table, query, fields=fields, limit=limit, order_by=order_by, root=self._root)
         try:
-            records = await self._call("GET", self._path(table), params=params, headers=headers)
+            records = await self._call("GET", asked, headers=headers)
         except RecordGone as gone:
             # API v1 answers 404 where v2 answers an empty list.
             if NO_RECORD_FOUND in str(gone):
@@ -170,9 +166,9 @@ class TableClient:
         self, table: str, sys_id: str, *, fields: Sequence[str] = (), headers: Mapping[str, str] | None = None
     ) -> Record | None:
         """Return one record, or None if it does not exist or is hidden from us."""
-        params = {"sysparm_fields": ",".join(dict.fromkeys((*fields, "sys_id")))} if fields else {}
+        asked = calls.get(table, sys_id, fields=fields, root=self._root)
         try:
-            return checked_record(await self._call("GET", self._path(table, sys_id), params=params, headers=headers))
+            return checked_record(await self._call("GET", asked, headers=headers))
         except RecordGone:
             return None
 
@@ -180,39 +176,24 @@ class TableClient:
         self, table: str, record: Mapping[str, str], *, headers: Mapping[str, str] | None = None
     ) -> Record:
         """Create a record and return it as stored. The instance does not prevent duplicates: look before creating."""
-        return checked_record(await self._call("POST", self._path(table), body=record, headers=headers))
+        asked = Call(path=calls.table_path(table, root=self._root), body=record)
+        return checked_record(await self._call("POST", asked, headers=headers))
 
     async def update(
         self, table: str, sys_id: str, fields: Mapping[str, str], *, headers: Mapping[str, str] | None = None
     ) -> Record:
         """Change the given fields ("" clears one) and return the whole record. Raises RecordGone if it is not there."""
-        return checked_record(await self._call("PATCH", self._path(table, sys_id), body=fields, headers=headers))
+        asked = Call(path=calls.record_path(table, sys_id, root=self._root), body=fields)
+        return checked_record(await self._call("PATCH", asked, headers=headers))
 
-    def _path(self, table: str, sys_id: str | None = None) -> str:
-        if not _NAME.fullmatch(table):
-            raise Refused(f"{table!r} is no table name.")
-        if sys_id is None:
-            return f"{self._root}/{table}"
-        if not _SYS_ID.fullmatch(sys_id):
-            raise Refused(f"{sys_id!r} is no sys_id: 32 letters and digits.")
-        return f"{self._root}/{table}/{quote(sys_id, safe='')}"
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None,
-    ) -> Any:
+    async def _call(self, method: str, asked: Call, *, headers: Mapping[str, str] | None) -> Any:
         """Send with authorization, once more after a 401 if the token can be renewed; return the `result` member."""
-        # Plain strings for references: the links name hosts we would have to distrust.
-        params = {"sysparm_exclude_reference_link": "true", **(params or {})}
         for may_renew in (True, False):
             authorization = await self._auth.header(self)
             sent = {**(headers or {}), "Accept": "application/json", "Authorization": authorization}
-            status, answered, content = await self.send(method, path, params=params, headers=sent, json=body)
+            status, answered, content = await self.send(
+                method, asked.path, params=asked.query, headers=sent, json=asked.body
+            )
             if status != 401:
                 break
             if not (self._auth.renew(authorization) and may_renew):
@@ -265,22 +246,6 @@ class TableClient:
                 response.close()
                 raise RemoteUnavailable(f"The answer is longer than {self._body_bytes_max} bytes.")
         return bytes(body)
-
-
-def _encode_query(query: Mapping[str, str], order_by: str) -> str:
-    parts = []
-    for name, value in query.items():
-        if not _NAME.fullmatch(name):
-            raise Refused(f"{name!r} is no field name.")
-        # An empty value would mean "is empty" and match almost everything; ^ would start a new condition.
-        if not value or "^" in value or not value.isprintable():
-            raise Refused(f"{value!r} cannot be looked up in {name}: empty, or holds ^ or control characters.")
-        parts.append(f"{name}={value}")
-    if order_by:
-        if not _NAME.fullmatch(order_by):
-            raise Refused(f"{order_by!r} is no field name.")
-        parts.append(f"ORDERBY{order_by}")
-    return "^".join(parts)
 
 
 def _matches(record: Record, query: Mapping[str, str]) -> bool:

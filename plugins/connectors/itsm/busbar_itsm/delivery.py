@@ -16,6 +16,7 @@ from busbar_itsm.overrides import RESERVED
 from busbar_itsm.settings import ItsmSettings
 
 FIELDS = ("number", "correlation_id", "correlation_display", "sys_created_on")
+OLDEST_FIRST = "sys_created_on"
 RECORDS_MAX = 10
 """How many records with one correlation id are looked at."""
 
@@ -73,7 +74,7 @@ class _Desk:
             {"correlation_id": ticket_id},
             fields=FIELDS,
             limit=RECORDS_MAX,
-            order_by="sys_created_on",
+            order_by=OLDEST_FIRST,
             headers=self._headers,
         )
         if not records:
@@ -84,7 +85,7 @@ class _Desk:
 
     async def open(self, telling: Telling) -> Receipt:
         """Create the ticket's record."""
-        fields = telling.record() | self._display(telling.marker)
+        fields = telling.record(self._attempt.correlation_id)
         with translated(self._endpoint, changing=True):
             record = await self._client.create(self._table, fields, headers=self._headers)
         return self._written(record, fields, "was opened.")
@@ -93,7 +94,8 @@ class _Desk:
         """Tell an existing record what is new to it."""
         told = _told(found.record)
         news = telling.news(told)
-        fields = {**news, "correlation_id": telling.ticket_id, **self._display(told.including(telling.marker))}
+        display = told.including(telling.marker).display(self._attempt.correlation_id)
+        fields = {**news, "correlation_id": telling.ticket_id, "correlation_display": display}
         with translated(self._endpoint, changing=True):
             try:
                 record = await self._client.update(self._table, found.record["sys_id"], fields, headers=self._headers)
@@ -121,9 +123,6 @@ class _Desk:
             remote_url=f"{self._base_url}/nav_to.do?uri={address}",
             detail=" ".join(part for part in (f"{_name(record)} {outcome}", remark) if part),
         )
-
-    def _display(self, marker: Marker) -> dict[str, str]:
-        return {"correlation_display": marker.display(self._attempt.correlation_id)}
 
 
 def _told(record: Record) -> Marker:

@@ -56,9 +56,10 @@ class Telling(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the event tells anything that the record has not been told."""
         return self.marker.version > told.version or self.marker.facts_at > told.facts_at
 
-    def record(self) -> dict[str, str]:
-        """Every field of a new record but the correlation display."""
-        return {**self.opening, **self.ticket, **self.facts, "correlation_id": self.ticket_id}
+    def record(self, correlation_id: str) -> dict[str, str]:
+        """Every field of a new record; the last two are those by which Busbar finds it and knows what it has told."""
+        kept = {"correlation_id": self.ticket_id, "correlation_display": self.marker.display(correlation_id)}
+        return {**self.opening, **self.ticket, **self.facts, **kept}
 
 
 def telling_of(event: Mapping[str, Any], document: Mapping[str, Any] | None, settings: ItsmSettings) -> Telling:

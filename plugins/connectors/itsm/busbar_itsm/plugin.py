@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from busbar.sdk import Connector, DeliveryClass, PluginInfo, hookimpl
+from busbar_itsm.composing import compose
 from busbar_itsm.connection import test_connection
 from busbar_itsm.delivery import deliver
 from busbar_itsm.inbound import receive
@@ -26,6 +27,7 @@ def busbar_connectors() -> Sequence[Connector]:
             settings=ItsmSettings,
             secrets=SECRETS,
             deliver=deliver,
+            compose=compose,
             test_connection=test_connection,
             receive=receive,
             simulator=start_simulator,
