@@ -97,7 +97,7 @@ def register_job_metrics(clock: Clock) -> None:
     async def collect() -> Iterable[Reading]:
         now, readings = clock(), []
         for row in await fetch("select name, next_run_at, last_error from core.job"):
-            labels = {"job": row["name"]}
+            labels = {"name": row["name"]}
             overdue_s = max(0.0, (now - row["next_run_at"]).total_seconds())
             readings.append(Reading(family=JOB_FAILED.name, value=float(row["last_error"] is not None), labels=labels))
             readings.append(Reading(family=JOB_OVERDUE.name, value=overdue_s, labels=labels))

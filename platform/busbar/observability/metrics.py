@@ -67,13 +67,14 @@ DEAD_LETTER_AGE: Final = GaugeFamily(
 BREAKER_STATE: Final = GaugeFamily(
     name="breaker_state", help="Circuit breaker by endpoint: 0 closed, 1 half-open, 2 open.", labels=("endpoint",)
 )
+# Their label is not "job": Prometheus has one of that name itself, and would call ours exported_job.
 JOB_FAILED: Final = GaugeFamily(
     name="job_failed",
     help="1 when the last run of a scheduled job, or poll of an endpoint, failed, else 0.",
-    labels=("job",),
+    labels=("name",),
 )
 JOB_OVERDUE: Final = GaugeFamily(
-    name="job_overdue_seconds", help="How long a scheduled job has been due and did not run.", labels=("job",)
+    name="job_overdue_seconds", help="How long a scheduled job has been due and did not run.", labels=("name",)
 )
 SLA_AT_RISK: Final = GaugeFamily(
     name="sla_at_risk", help="Open tickets near or past their deadline.", labels=("module", "state")

@@ -134,7 +134,7 @@ class TestMetrics:
         register_job_metrics(clock)
 
         async def shown() -> list[float]:
-            return [reading.value for reading in await collected["jobs"]() if reading.labels["job"] == "tst.count"]
+            return [reading.value for reading in await collected["jobs"]() if reading.labels["name"] == "tst.count"]
 
         assert await run_if_due(Work(every_s=60, then=fail).job, clock=clock)
         assert await shown() == [1.0, 0.0]
