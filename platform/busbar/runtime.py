@@ -1,7 +1,9 @@
 """One running process: database, plugins, relay, workers and health, in the order in which they need each other."""
 
 import asyncio
+import os
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +18,15 @@ from busbar.auth.first_start import ensure_admin
 from busbar.auth.keys import sealed_keys_exist
 from busbar.auth.permissions import PermissionFault, PermissionRegistry
 from busbar.auth.service import Auth
+from busbar.bus.broker import Broker, running_broker
 from busbar.bus.embedded import EmbeddedTransport
 from busbar.bus.handlers import HandlerLane
 from busbar.bus.jobs import Job, forget_jobs_but, register_job_metrics, run_job
+from busbar.bus.publication import Publication, register_publication_metrics
+from busbar.bus.rabbitmq import RabbitTransport
 from busbar.bus.reconciler import run_reconciler
+from busbar.bus.topology import binding_keys
+from busbar.bus.transport import Transport
 from busbar.bus.worker import Lane, Worker
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.egress import BadAllowEntry
@@ -120,10 +127,10 @@ async def run_platform(
         health = Health(Lifecycle())
         health.add_readiness_check("database", _database_answers)
         health.add_readiness_check("plugins", lambda: _plugins_work(catalog), required=False)
-        refreshers: tuple[Callable[[], Awaitable[None]], ...] = (
+        refreshers: list[Callable[[], Awaitable[None]]] = [
             *(DIRECTORY.refresh, endpoints.refresh, routes.refresh),
             lambda: TERMS.refresh(clock),
-        )
+        ]
         for refresh in refreshers:
             await refresh()
         await _keep(stack, lambda: _refresh_on_change(refreshers), "configuration")
@@ -134,7 +141,10 @@ async def run_platform(
         register_ticket_metrics(clock)
         register_job_metrics(clock)
         if work:
-            await _start_work(stack, settings, catalog, endpoints, routes, number=number, clock=clock)
+            broker = await _connect_broker(stack, settings, health)
+            refreshers += await _start_work(
+                stack, settings, catalog, endpoints, routes, broker, number=number, clock=clock
+            )
         log.info("running", worker=number, plugins=[plugin.name for plugin in catalog.working])
         yield Platform(
             settings=settings,
@@ -200,10 +210,12 @@ async def _start_work(
     catalog: Catalog,
     endpoints: EndpointDesk,
     routes: RouteMatcher,
+    broker: Broker | None,
     *,
     number: int,
     clock: Clock,
-) -> None:
+) -> Sequence[Callable[[], Awaitable[None]]]:
+    """Start everything that works by itself; returns what must be called when the configuration has changed."""
     working = [subscription for plugin in catalog.working for subscription in plugin.subscriptions]
     await standing_orders.keep(working, modules=[plugin.name for plugin in catalog.working])
     # A quarantined plugin's deliveries wait for it, also when it cannot even say what it subscribes to.
@@ -218,7 +230,7 @@ async def _start_work(
     def lanes() -> Mapping[str, Lane]:
         return handler_lanes | {name: endpoints.lane(endpoint) for name, endpoint in routes.subscriptions()}
 
-    transport = EmbeddedTransport()
+    transport, followers = await _open_bus(stack, broker, handlers, routes)
     worker = Worker(transport, lanes, number=number)
     relay = Relay([handlers, routes], transport.publish)
     await _keep(stack, relay.run, "relay")
@@ -233,6 +245,47 @@ async def _start_work(
     for job in jobs:
         await _keep(stack, _running(job, catalog, clock), job.name)
     stack.push_async_callback(worker.stop, within_s=settings.stop_s)
+    return followers
+
+
+async def _connect_broker(stack: AsyncExitStack, settings: Settings, health: Health) -> Broker | None:
+    """The way to the broker, if there is one; it need not answer now, for the work goes on without."""
+    if settings.amqp_url is None:
+        return None
+    name = f"busbar {socket.gethostname()} {os.getpid()}"
+    broker = await stack.enter_async_context(
+        running_broker(settings.amqp_url, ca_file=settings.amqp_ca_file, name=name)
+    )
+
+    async def connected() -> str:
+        if not broker.connected.is_set():
+            raise RuntimeError(f"no connection to {broker.address.shown}; deliveries go on from the ledger")
+        return broker.address.shown
+
+    health.add_readiness_check("broker", connected, required=False)
+    return broker
+
+
+async def _open_bus(
+    stack: AsyncExitStack, broker: Broker | None, handlers: HandlerMatcher, routes: RouteMatcher
+) -> tuple[Transport, Sequence[Callable[[], Awaitable[None]]]]:
+    """The transport, and what must be called when the configuration has changed."""
+    if broker is None:
+        return EmbeddedTransport(), ()
+
+    def subscriptions() -> dict[str, list[str]]:
+        wanted = {name: binding_keys(each.pattern, (), REGISTRY) for name, each in handlers.by_name.items()}
+        return wanted | {name: binding_keys(each.types, each.sites, REGISTRY) for name, each in routes.published()}
+
+    transport = RabbitTransport(broker, subscriptions)
+
+    async def follow() -> None:
+        transport.follow()
+
+    await follow()
+    register_publication_metrics()
+    await _keep(stack, Publication(broker, transport.bound).run, "publication")
+    return transport, (follow,)
 
 
 def _running(job: Job, catalog: Catalog, clock: Clock) -> Callable[[], Coroutine[Any, Any, None]]:

@@ -27,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     demo_password: str | None = None
     database_url: str | None = None
     amqp_url: str | None = None
+    amqp_ca_file: Path | None = None
     secret_key: str | None = None
     mode: str = "development"
     egress: tuple[str, ...] = ()
@@ -105,9 +106,14 @@ VARIABLES = (
     Variable(
         name="AMQP_URL",
         field="amqp_url",
-        meaning="RabbitMQ to use. Not supported by this version: it refuses to start when the variable is set. "
-        "Default: the embedded bus.",
+        meaning="RabbitMQ to use, `amqp://user:password@host/vhost`, or `amqps://…` for TLS. Default: none; "
+        "the ledger in PostgreSQL is the queue.",
         secret=True,
+    ),
+    Variable(
+        name="AMQP_CA_FILE",
+        field="amqp_ca_file",
+        meaning="PEM file of the certification authority of an `amqps` broker. Default: those that the system trusts.",
     ),
     Variable(
         name="BUSBAR_SECRET_KEY",
@@ -226,9 +232,11 @@ def _convert(field: str, text: str) -> object:
         case "egress":
             return tuple(part.strip() for part in text.split(",") if part.strip())
         case "amqp_url":
-            raise ValueError("RabbitMQ is not supported by this version; unset it to use the embedded bus")
+            return _address(text, ("amqp", "amqps"), "amqp://user:password@host/vhost")
         case "database_url":
-            return _database_address(text)
+            return _address(text, ("postgresql", "postgres"), "postgresql://user:password@host/database")
+        case "amqp_ca_file":
+            return Path(text).expanduser()
         case _:
             return text
 
@@ -243,15 +251,15 @@ def _number(text: str, lowest: float, highest: float, *, kind: type = int) -> fl
     return number
 
 
-def _database_address(text: str) -> str:
+def _address(text: str, schemes: tuple[str, ...], example: str) -> str:
     """Refuse what is no address, without showing it: it holds a password."""
     try:
         parts = urlsplit(text)
-        valid = parts.scheme in ("postgresql", "postgres") and (parts.port is None or parts.port > 0)
+        valid = parts.scheme in schemes and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
     if not valid:
-        raise ValueError("not an address such as postgresql://user:password@host/database")
+        raise ValueError(f"not an address such as {example}")
     return text
 
 

@@ -19,7 +19,7 @@ class EmbeddedTransport:
     async def take(self, free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
         return await ledger.claim(free_by_lane, worker=worker)
 
-    async def done(self, settled: Sequence[Claimed]) -> None:
+    def done(self, held: Claimed) -> None:
         """Nothing: the settled row is the acknowledgement."""
 
     def work_signal(self) -> AbstractContextManager[asyncio.Event]:

@@ -18,8 +18,8 @@ class Transport(Protocol):
     async def take(self, free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
         """Deliveries that are ready, up to so many for each subscription, each claimed in the ledger for `worker`."""
 
-    async def done(self, settled: Sequence[Claimed]) -> None:
-        """The outcomes of these are committed in the ledger."""
+    def done(self, held: Claimed) -> None:
+        """The attempt has ended, and its outcome is in the ledger or will be by the reconciler."""
 
     def work_signal(self) -> AbstractContextManager[asyncio.Event]:
         """An event that is set when `take` may find something."""

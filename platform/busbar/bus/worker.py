@@ -53,7 +53,7 @@ class Worker:
         self._lanes = lanes
         self._number = number
         self._clock = clock
-        self._running: dict[asyncio.Task[None], str] = {}
+        self._running: dict[asyncio.Task[None], Claimed] = {}
         self._stopping = False
         self._settle: GroupWriter[tuple[Claimed, Outcome], bool] = GroupWriter(
             self._write_outcomes, name="outcomes", batch_max=128, waiting_max=10_000, flushers=1, pool="background"
@@ -87,7 +87,7 @@ class Worker:
 
     async def _take(self) -> int:
         room = RUNNING_MAX - len(self._running)
-        running = Counter(self._running.values())
+        running = Counter(held.subscription for held in self._running.values())
         lanes = self._lanes()
         free = {name: min(room, lane.free(running[name])) for name, lane in lanes.items()}
         free = {name: count for name, count in free.items() if count > 0}
@@ -98,12 +98,14 @@ class Worker:
             task = spawn(
                 self._attempt(lanes[one.subscription], one), name=f"delivery-{one.delivery_id}", pool="background"
             )
-            self._running[task] = one.subscription
+            self._running[task] = one
             task.add_done_callback(self._finished)
         return len(held)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+        held = self._running.pop(task)
+        if not task.cancelled():  # one that is stopped is given back
+            self._transport.done(held)
         self._wake.set()
 
     async def _attempt(self, lane: Lane, held: Claimed) -> None:
@@ -142,5 +144,4 @@ class Worker:
 
     async def _write_outcomes(self, outcomes: Sequence[tuple[Claimed, Outcome]]) -> Sequence[bool]:
         settled = await ledger.settle(outcomes)
-        await self._transport.done([held for held, _ in outcomes])
         return [held.delivery_id in settled for held, _ in outcomes]

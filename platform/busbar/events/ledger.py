@@ -10,7 +10,9 @@ At every moment: deliveries = delivered + skipped + pending + retrying + in_flig
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from busbar.db import fetch, fetchval
@@ -26,6 +28,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
     delivery_id: int
     subscription: str
+    ordering_key: str | None
     endpoint_id: str | None
     route_id: str | None
     site_id: str
@@ -48,28 +51,49 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the attempt counts towards the limit."""
 
 
-_CLAIM = f"""
-with due as (
-    select d.delivery_id from unnest($1::text[], $2::int[]) as lane (subscription, free)
-    cross join lateral (
-        select d.delivery_id, d.position from core.delivery d
-        where d.subscription = lane.subscription and d.state in ('pending', 'retrying') and d.next_attempt_at <= now()
-        and not exists (
+_TAKEABLE = """d.state in ('pending', 'retrying') and d.next_attempt_at <= now() and not exists (
             select 1 from core.delivery earlier
             where earlier.subscription = d.subscription and earlier.ordering_key = d.ordering_key
-            and earlier.position < d.position and earlier.state in ('pending', 'retrying', 'in_flight'))
-        order by d.position limit lane.free for update of d skip locked
-    ) d
-)
+            and earlier.position < d.position and earlier.state in ('pending', 'retrying', 'in_flight'))"""
+"""It is due, and no earlier one of its subscription and ordering key is unfinished."""
+
+_CLAIM = f"""
+with due as ({{found}})
 update core.delivery d
-set state = 'in_flight', attempts = attempts + 1, worker = $3, updated_at = now(),
+set state = 'in_flight', attempts = attempts + 1, worker = $1, updated_at = now(),
     lease_until = now() + make_interval(secs => {LEASE_S})
 from due, core.event e
 where d.delivery_id = due.delivery_id and e.event_id = d.event_id
-returning d.delivery_id, d.subscription, d.endpoint_id, d.route_id, d.attempts, d.charged, d.document,
+returning d.delivery_id, d.subscription, d.ordering_key, d.endpoint_id, d.route_id, d.attempts, d.charged, d.document,
     d.updated_at as claimed_at, d.position as delivery_position, e.event_id, e.event_type, e.module, e.site_id,
     e.subject, e.time, e.data, e.schema_version, e.correlation_id, e.traceparent, e.actor_id, e.origin, e.position
 """
+_CLAIM_DUE = _CLAIM.format(
+    found=f"""
+    select d.delivery_id from unnest($2::text[], $3::int[]) as lane (subscription, free)
+    cross join lateral (
+        select d.delivery_id, d.position from core.delivery d
+        where d.subscription = lane.subscription and {_TAKEABLE}
+        and (d.attempts > 0 or d.next_attempt_at <= now() - make_interval(secs => $4))
+        order by d.position limit lane.free for update of d skip locked
+    ) d"""
+)
+_CLAIM_TOLD = _CLAIM.format(
+    found=f"""
+    select d.delivery_id from unnest($2::text[], $3::uuid[]) as told (subscription, event_id)
+    join core.delivery d on d.event_id = told.event_id and d.subscription = told.subscription
+    where {_TAKEABLE}
+    for update of d skip locked"""
+)
+_CLAIM_NEXT = _CLAIM.format(
+    found=f"""
+    select d.delivery_id from unnest($2::text[], $3::text[]) as finished (subscription, ordering_key)
+    cross join lateral (
+        select d.delivery_id from core.delivery d
+        where d.subscription = finished.subscription and d.ordering_key = finished.ordering_key and {_TAKEABLE}
+        order by d.position limit 1 for update of d skip locked
+    ) d"""
+)
 
 _SETTLE = """
 with outcome as (
@@ -121,16 +145,34 @@ _RELEASE = _GIVE_BACK.format(
 )
 
 
-async def claim(free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
+async def claim(free_by_lane: Mapping[str, int], *, worker: int, late_s: float = 0.0) -> list[Claimed]:
     """Take deliveries that are due, up to so many for each subscription, oldest first.
 
-    A delivery waits while an earlier one of the same subscription and ordering key is not finished.
+    A delivery waits while an earlier one of the same subscription and ordering key is not finished. One that was never
+    tried is taken only when it is `late_s` seconds overdue: before that, something else brings it.
     """
-    rows = await fetch(_CLAIM, list(free_by_lane), list(free_by_lane.values()), worker)
+    rows = await fetch(_CLAIM_DUE, worker, list(free_by_lane), list(free_by_lane.values()), late_s)
+    return _claimed(rows, worker)
+
+
+async def claim_told(told: Sequence[tuple[str, UUID]], *, worker: int) -> list[Claimed]:
+    """Take the deliveries of these subscriptions and events, so far as they are due and wait for none before them."""
+    rows = await fetch(_CLAIM_TOLD, worker, [name for name, _ in told], [event_id for _, event_id in told])
+    return _claimed(rows, worker)
+
+
+async def claim_next(finished: Sequence[tuple[str, str]], *, worker: int) -> list[Claimed]:
+    """Take the next delivery of each of these subscriptions and ordering keys, where there is one that is due."""
+    rows = await fetch(_CLAIM_NEXT, worker, [name for name, _ in finished], [key for _, key in finished])
+    return _claimed(rows, worker)
+
+
+def _claimed(rows: Sequence[asyncpg.Record], worker: int) -> list[Claimed]:
     claimed = [
         Claimed(
             delivery_id=row["delivery_id"],
             subscription=row["subscription"],
+            ordering_key=row["ordering_key"],
             endpoint_id=row["endpoint_id"],
             route_id=row["route_id"],
             site_id=row["site_id"],

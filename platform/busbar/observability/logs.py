@@ -71,6 +71,8 @@ def configure_logging(
         logger.propagate = True
     # The outer wrapper writes one line per request, with the correlation id; uvicorn's own would be a second one.
     logging.getLogger("uvicorn.access").disabled = True
+    # `broker_lost` says it once; the client library would say it several times more, with tracebacks.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     return _Output.sink
 
 

@@ -85,6 +85,10 @@ class RouteMatcher:
         """Every route's subscription and endpoint, also of routes that are off: they may have open deliveries."""
         return [(subscription_of(route_id), endpoint_id) for route_id, endpoint_id in self._endpoints.items()]
 
+    def published(self) -> Iterable[tuple[str, EventPattern]]:
+        """The published routes' subscriptions, and the events that each wants."""
+        return [(subscription_of(route.route_id), route.rule.pattern) for route in self._routes.values()]
+
     def match(self, event: StoredEvent) -> Iterator[Match]:
         """What the event leads to: a match for each published route whose pattern and sites take it."""
         routes = self._candidates_for(event)

@@ -1,0 +1,157 @@
+"""The transport over RabbitMQ: the broker carries, the ledger decides.
+
+A message says that an event is there for a subscription. It is held, unacknowledged, until its delivery is claimed in
+the ledger and the outcome is committed there; prefetch bounds how many are held. One that cannot be claimed is
+acknowledged: its delivery is finished, or held by another worker, or waits behind an earlier one of its key.
+
+What no message will bring is claimed from the ledger itself: retries, the next of a key whose turn has come, and what
+the bus lost, could not carry or is late with. So a dead broker slows Busbar down by `LATE_S`, and stops nothing
+(decision 0017).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from busbar.bus.broker import Broker, Handle, Incoming, Refused
+from busbar.bus.broker_metrics import bus_taken
+from busbar.bus.topology import Queue, deliver_queue
+from busbar.db.wakeup import Channel, signal
+from busbar.events import ledger
+from busbar.events.envelope import StoredEvent
+from busbar.events.ledger import Claimed
+
+log = structlog.get_logger()
+
+PREFETCH: Final = 64
+"""Messages of one queue that a worker holds."""
+HELD_S: Final = 300.0
+"""A message that could not be claimed for so long, say for a paused endpoint, is acknowledged; the ledger has it."""
+LATE_S: Final = 2.0
+"""A delivery that is due for so long is taken from the ledger, message or not."""
+SWEEP_S: Final = 0.5
+"""So often, while messages come, the ledger is looked at for what they do not bring."""
+
+
+class Told(msgspec.Struct, eq=False):
+    """A message that is held."""
+
+    event_id: UUID
+    settled: asyncio.Future[None]
+    claimed: bool = False
+
+
+class RabbitTransport:
+    """Takes deliveries by the messages of the broker, and from the ledger what they do not bring.
+
+    `subscriptions` gives the routing keys of every subscription that has a queue now; `follow` asks it again.
+    """
+
+    def __init__(self, broker: Broker, subscriptions: Callable[[], Mapping[str, Sequence[str]]]) -> None:
+        self._broker = broker
+        self._subscriptions = subscriptions
+        self._queues: dict[str, Queue] = {}
+        self._told: dict[str, dict[UUID, Told]] = {}
+        self._claimed: dict[int, Told] = {}
+        self._finished_keys: set[tuple[str, str]] = set()
+        self._swept_s = 0.0
+        self._wake = asyncio.Event()
+
+    def follow(self) -> None:
+        """Consume for the subscriptions that there are now; call it whenever they may have changed."""
+        queues = {name: deliver_queue(name, keys) for name, keys in self._subscriptions().items() if keys}
+        for name, queue in queues.items():
+            if self._queues.get(name) != queue:
+                self._broker.consume(queue, self._taker(name), prefetch=PREFETCH)
+        for name in self._queues.keys() - queues.keys():
+            self._broker.forget(self._queues[name].name)
+        self._queues = queues
+
+    def bound(self) -> set[str]:
+        """The binding keys for which there must be a queue."""
+        return {binding.key for queue in self._queues.values() for binding in queue.bindings}
+
+    async def publish(self, events: Sequence[StoredEvent]) -> None:
+        """Nothing: `Publication` follows the positions by itself, so that it can catch up after an outage too."""
+
+    async def take(self, free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
+        free = dict(free_by_lane)
+        taken = await self._take_told(free, worker=worker)
+        by_message = len(taken)
+        taken += await self._take_next(free, worker=worker)
+        now_s = time.monotonic()
+        if now_s - self._swept_s >= SWEEP_S or not by_message:
+            free = {name: count for name, count in free.items() if count > 0}
+            taken += await ledger.claim(free, worker=worker, late_s=LATE_S) if free else []
+            self._swept_s = now_s
+        bus_taken.labels("bus").inc(by_message)
+        bus_taken.labels("ledger").inc(len(taken) - by_message)
+        return taken
+
+    def done(self, held: Claimed) -> None:
+        if held.ordering_key is not None:
+            self._finished_keys.add((held.subscription, held.ordering_key))
+        told = self._claimed.pop(held.delivery_id, None)
+        if told is not None and not told.settled.done():
+            told.settled.set_result(None)
+
+    @contextlib.contextmanager
+    def work_signal(self) -> Iterator[asyncio.Event]:
+        with signal(Channel.DELIVERIES) as self._wake:
+            yield self._wake
+
+    async def _take_told(self, free: dict[str, int], *, worker: int) -> list[Claimed]:
+        """Claim what messages tell of, up to what is free; what cannot be claimed is let go."""
+        asked: dict[tuple[str, UUID], Told] = {}
+        for name, room in free.items():
+            waiting = (told for told in self._told.get(name, {}).values() if not told.claimed)
+            asked |= {(name, told.event_id): told for told, _ in zip(waiting, range(room), strict=False)}
+        if not asked:
+            return []
+        taken = await ledger.claim_told(list(asked), worker=worker)
+        for held in taken:
+            told = asked.pop((held.subscription, held.event.event_id))
+            told.claimed = True
+            self._claimed[held.delivery_id] = told
+            free[held.subscription] -= 1
+        for told in asked.values():
+            if not told.settled.done():
+                told.settled.set_result(None)
+        return taken
+
+    async def _take_next(self, free: dict[str, int], *, worker: int) -> list[Claimed]:
+        """Claim the next of each key that a finished delivery has made free."""
+        keys = [key for key in self._finished_keys if free.get(key[0], 0) > 0]
+        if not keys:
+            return []
+        taken = await ledger.claim_next(keys, worker=worker)
+        self._finished_keys.difference_update(keys)
+        for held in taken:
+            free[held.subscription] -= 1
+        return taken
+
+    def _taker(self, subscription: str) -> Handle:
+        async def arrived(incoming: Incoming) -> None:
+            try:
+                event_id = UUID(incoming.message_id)
+            except ValueError:
+                raise Refused(f"{incoming.message_id!r} is not the id of an event.") from None
+            waiting = self._told.setdefault(subscription, {})
+            if event_id in waiting:
+                return
+            told = waiting[event_id] = Told(event_id, asyncio.get_running_loop().create_future())
+            self._wake.set()
+            try:
+                await asyncio.wait([told.settled], timeout=HELD_S)
+                if told.claimed:
+                    await told.settled
+            finally:
+                del waiting[event_id]
+
+        return arrived
