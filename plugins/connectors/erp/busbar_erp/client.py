@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from busbar_erp import multipart
+from busbar_erp import calls, multipart
 from busbar_erp.answers import (
     AuthExpired,
     Entity,
@@ -27,17 +27,14 @@ from busbar_erp.answers import (
     error_of,
 )
 from busbar_erp.auth import Auth, CsrfToken
-from busbar_erp.model import EntitySet, Function, entity_set_of, services
+from busbar_erp.calls import Call, Key, body_of_checked, key_path, set_of
+from busbar_erp.model import services
 from busbar_erp.multipart import HttpAnswer, HttpRequest
-from busbar_erp.values import DoesNotFit, Value, body_of, literal
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
 SETTLE_TIMEOUTS = 2.0
 """After a write that was not answered in time, so many times the timeout is waited before the next look."""
-
-Key = Mapping[str, Value]
-"""Name and value of each key field."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,18 +90,18 @@ class ODataClient:
         headers: Mapping[str, str] | None = None,
     ) -> list[Entity]:
         """Up to `top` entities whose fields equal every value of `equal` and meet the conditions, each a $filter."""
-        kind = _set(service, entity_set)
-        tests = [f"{name} eq {_literal(kind, name, value)}" for name, value in (equal or {}).items()]
-        options = {
-            "$filter": " and ".join((*tests, *conditions)),
-            "$select": ",".join(select),
-            "$expand": ",".join(expand),
-            "$orderby": order_by,
-            "$top": str(top),
-            "$skip": str(skip) if skip else "",
-        }
-        given = {name: text for name, text in options.items() if text}
-        answer = await self.request("GET", f"{services()[service].path}/{entity_set}", query=given, headers=headers)
+        asked = calls.find(
+            service,
+            entity_set,
+            equal,
+            conditions=conditions,
+            select=select,
+            expand=expand,
+            order_by=order_by,
+            top=top,
+            skip=skip,
+        )
+        answer = await self.request("GET", asked.path, query=asked.query, headers=headers)
         return entities_of(document_of(answer.body))
 
     async def get(
@@ -117,10 +114,10 @@ class ODataClient:
         headers: Mapping[str, str] | None = None,
     ) -> Entity | None:
         """One entity, or None if it does not exist."""
-        path = f"{services()[service].path}/{key_path(_set(service, entity_set), key)}"
-        query = {"$expand": ",".join(expand)} if expand else {}
+        asked = calls.get(service, entity_set, key, expand=expand)
         try:
-            return entity_of(document_of((await self.request("GET", path, query=query, headers=headers)).body))
+            answer = await self.request("GET", asked.path, query=asked.query, headers=headers)
+            return entity_of(document_of(answer.body))
         except NotThere:
             return None
 
@@ -131,10 +128,7 @@ class ODataClient:
 
         SAP does not prevent duplicates: look before creating.
         """
-        kind = _set(service, entity_set)
-        body = _encode(body_of_checked(kind, fields))
-        path = f"{services()[service].path}/{entity_set}"
-        answer = await self.request("POST", path, body=body, headers=headers, service=service)
+        answer = await self._write("POST", calls.create(service, entity_set, fields), service, headers=headers)
         return entity_of(document_of(answer.body))
 
     async def update(
@@ -148,11 +142,9 @@ class ODataClient:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Change the given fields of the version that `etag` names. Raises Stale if there is a newer one."""
-        kind = _set(service, entity_set)
-        path = f"{services()[service].path}/{key_path(kind, key)}"
-        body = _encode(body_of_checked(kind, fields))
+        asked = calls.update(service, entity_set, key, fields)
         sent = {**(headers or {}), **({"If-Match": etag} if etag else {})}
-        await self.request("PATCH", path, body=body, headers=sent, service=service)
+        await self._write("PATCH", asked, service, headers=sent)
 
     async def call(
         self,
@@ -164,11 +156,8 @@ class ODataClient:
         headers: Mapping[str, str] | None = None,
     ) -> Entity:
         """Call a function import with POST, and return what it gives back."""
-        kind = _function(service, function)
-        query = {name: _argument(kind, name, value) for name, value in arguments.items() if value is not None}
         sent = {**(headers or {}), **({"If-Match": etag} if etag else {})}
-        path = f"{services()[service].path}/{function}"
-        answer = await self.request("POST", path, query=query, headers=sent, service=service)
+        answer = await self._write("POST", calls.function(service, function, arguments), service, headers=sent)
         if not answer.body:
             return {}
         found = document_of(answer.body)
@@ -183,7 +172,7 @@ class ODataClient:
         """Carry out all changes or none: one change set in a `$batch`. Raises the error of the first that failed."""
         parts = []
         for number, change in enumerate(changes, start=1):
-            kind = _set(service, change.entity_set)
+            kind = set_of(service, change.entity_set)
             body = _encode(body_of_checked(kind, change.fields))
             inner = {"Content-Type": "application/json", "Accept": "application/json", "Content-Length": str(len(body))}
             if change.etag:
@@ -200,6 +189,12 @@ class ODataClient:
         for one in _answers(answer):
             if one.status >= 300:
                 raise error_of(one.status, one.headers, one.body)
+
+    async def _write(
+        self, method: str, asked: Call, service: str, *, headers: Mapping[str, str] | None = None
+    ) -> HttpAnswer:
+        body = None if asked.body is None else _encode(asked.body)
+        return await self.request(method, asked.path, query=asked.query, body=body, headers=headers, service=service)
 
     async def request(
         self,
@@ -275,32 +270,6 @@ class ODataClient:
             raise RemoteUnavailable(f"No answer: {type(error).__name__}: {cut(str(error))}") from error
 
 
-def key_path(kind: EntitySet, key: Key) -> str:
-    """`A_CostCenter(ControllingArea='A000',…)`, or with one key field `MaintenanceNotification('10000001')`, encoded.
-
-    Raises Refused for a key that the entity set does not have.
-    """
-    if set(key) != set(kind.keys):
-        raise Refused(f"The key of {kind.name} is {', '.join(kind.keys)}, and not {', '.join(key)}.")
-    pairs = [f"{name}={_literal(kind, name, key[name])}" for name in kind.keys]
-    if len(pairs) == 1:
-        pairs = [pairs[0].partition("=")[2]]
-    return kind.name + quote(f"({','.join(pairs)})", safe="(),='")
-
-
-def condition(service: str, entity_set: str, field: str, operator: str, value: Value) -> str:
-    """One comparison for `find`, such as `LastChangeDateTime ge datetimeoffset'…'`."""
-    return f"{field} {operator} {_literal(_set(service, entity_set), field, value)}"
-
-
-def body_of_checked(kind: EntitySet, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON body of an entity. Raises Refused, naming the field, for what SAP would not take."""
-    try:
-        return body_of(kind, fields, services()[kind.service].sets)
-    except DoesNotFit as error:
-        raise Refused(str(error)) from error
-
-
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_chunked(64 * 1024):
@@ -325,38 +294,6 @@ def _answers(answer: HttpAnswer) -> list[HttpAnswer]:
     if not found:
         raise RemoteUnavailable("The answer to a batch is empty.")
     return found
-
-
-def _set(service: str, entity_set: str) -> EntitySet:
-    try:
-        return entity_set_of(service, entity_set)
-    except KeyError as error:
-        raise Refused(f"{service} has no entity set {entity_set}.") from error
-
-
-def _function(service: str, name: str) -> Function:
-    try:
-        return services()[service].functions[name]
-    except KeyError as error:
-        raise Refused(f"{service} has no function {name}.") from error
-
-
-def _literal(kind: EntitySet, name: str, value: Value) -> str:
-    try:
-        return literal(kind.fields[name], value)
-    except KeyError as error:
-        raise Refused(f"{kind.name} has no field {name}.") from error
-    except DoesNotFit as error:
-        raise Refused(str(error)) from error
-
-
-def _argument(kind: Function, name: str, value: Value) -> str:
-    try:
-        return literal(kind.parameters[name], value)
-    except KeyError as error:
-        raise Refused(f"{kind.name} has no parameter {name}.") from error
-    except DoesNotFit as error:
-        raise Refused(str(error)) from error
 
 
 def _frame(content_id: str) -> dict[str, str]:

@@ -1,7 +1,10 @@
 """Stock transactions as material documents: posted once, cancelled by another document, never changed."""
 
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from busbar.sdk import Attempt, Endpoint, NothingToTell, Permanent, Receipt
 from busbar_erp import codes, documents
@@ -30,20 +33,17 @@ async def post(endpoint: Endpoint, attempt: Attempt, facts: StockChanged) -> Rec
     """
     if facts.reverses_transaction_id is not None:
         return await _cancel(endpoint, attempt, facts, facts.reverses_transaction_id)
-    settings: ErpSettings = endpoint.settings
-    line = await _line(endpoint, facts, settings)
-    if line.get("StorageLocation") == line.get("IssuingOrReceivingStorageLoc"):
-        raise NothingToTell(f"Both locations are {line['StorageLocation']} in SAP.")
-    body = _body(facts, line, attempt, settings)
-    document = await _reserve(endpoint, "movement", facts.transaction_id, facts)
+    body = body_of_new(facts, await known_of(endpoint, facts), attempt, endpoint.settings)
+    document = await reserve(endpoint, "movement", facts)
     client, headers = client_of(endpoint), {"X-Correlation-ID": attempt.correlation_id}
     if (known := await _number(endpoint, client, document, headers)) is not None:
         return Receipt(remote_id=known, detail=f"SAP has it as material document {known}.", duplicate=True)
-    body["ReferenceDocument"] = document.short_id
+    sent = {**body, "ReferenceDocument": document.short_id}
     with translated(endpoint, changing=True):
-        made = await client.create(MATERIAL_DOCUMENTS, HEADERS, body, headers=headers)
+        made = await client.create(MATERIAL_DOCUMENTS, HEADERS, sent, headers=headers)
     number = _number_of(made)
     await documents.learn(document, remote_id=number)
+    [line] = body["to_MaterialDocumentItem"]
     detail = f"Material document {number} was posted with movement type {line['GoodsMovementType']}."
     return Receipt(remote_id=number, detail=detail)
 
@@ -54,9 +54,9 @@ async def _cancel(endpoint: Endpoint, attempt: Attempt, facts: StockChanged, ori
     client, headers = client_of(endpoint), {"X-Correlation-ID": attempt.correlation_id}
     number = None if posted is None else await _number(endpoint, client, posted, headers)
     if number is None:
-        raise Permanent(f"SAP does not have transaction {original}, which this one takes back; replay that one first.")
+        raise Permanent(missing(original))
     year, _, name = number.partition("/")
-    document = await _reserve(endpoint, "reversal", facts.transaction_id, facts)
+    document = await reserve(endpoint, "reversal", facts)
     with translated(endpoint, changing=False):
         reversed_by = await client.find(
             MATERIAL_DOCUMENTS,
@@ -69,7 +69,7 @@ async def _cancel(endpoint: Endpoint, attempt: Attempt, facts: StockChanged, ori
         found = _number_of(reversed_by[0])
         await documents.learn(document, remote_id=found)
         return Receipt(remote_id=found, detail=f"Document {number} is cancelled already.", duplicate=True)
-    day = facts.posted_at.astimezone(ZoneInfo(endpoint.settings.time_zone)).date()
+    day = posting_date(facts, endpoint.settings)
     arguments: dict[str, Value] = {"MaterialDocumentYear": year, "MaterialDocument": name, "PostingDate": day}
     with translated(endpoint, changing=True):
         made = await client.call(MATERIAL_DOCUMENTS, "Cancel", arguments, headers=headers)
@@ -83,15 +83,7 @@ async def _number(endpoint: Endpoint, client: ODataClient, document: Document, h
     if document.remote_id is not None:
         return document.remote_id
     with translated(endpoint, changing=False):
-        # The reversal of a document may carry its reference: the first is the document itself.
-        found = await client.find(
-            MATERIAL_DOCUMENTS,
-            HEADERS,
-            {"ReferenceDocument": document.short_id},
-            order_by="MaterialDocumentYear,MaterialDocument",
-            top=1,
-            headers=headers,
-        )
+        found = await client.find(**looked_for(document.short_id), headers=headers)
     if not found:
         return None
     number = _number_of(found[0])
@@ -99,19 +91,84 @@ async def _number(endpoint: Endpoint, client: ODataClient, document: Document, h
     return number
 
 
-async def _reserve(endpoint: Endpoint, kind: Kind, subject: str, facts: StockChanged) -> Document:
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What the mapping table knows of the documents that a transaction refers to."""
+
+    purchase_order: str = ""
+    purchase_order_item: str = ""
+    """Of the requisition that is received, where its number has come back from SAP."""
+    order: str | None = None
+    """The maintenance order of the ticket that material is issued for."""
+
+
+async def known_of(endpoint: Endpoint, facts: StockChanged) -> Known:
+    """Look it up in the mapping table."""
+    if facts.transaction_type == "receipt" and facts.requisition_id is not None:
+        ordered = await documents.find(endpoint.endpoint_id, "requisition", facts.requisition_id)
+        if ordered is not None and ordered.purchase_order:
+            item = ordered.purchase_order_item or ORDER_ITEM_DEFAULT
+            return Known(purchase_order=ordered.purchase_order, purchase_order_item=item)
+    if facts.transaction_type == "issue" and facts.ticket_id is not None:
+        order = await documents.find(endpoint.endpoint_id, "order", facts.ticket_id)
+        return Known(order=None if order is None else order.remote_id)
+    return Known()
+
+
+async def reserve(endpoint: Endpoint, kind: Kind, facts: StockChanged) -> Document:
+    """The document of a transaction, with its short id."""
     settings: ErpSettings = endpoint.settings
     return await documents.reserve(
         endpoint.endpoint_id,
         kind,
-        subject,
+        facts.transaction_id,
         ticket_id=facts.ticket_id,
         prefix=settings.reference_prefix,
         now=endpoint.clock(),
     )
 
 
-async def _line(endpoint: Endpoint, facts: StockChanged, settings: ErpSettings) -> Fields:
+def looked_for(short_id: str) -> dict[str, Any]:
+    """How a document is asked for; its reversal may carry its reference too: the first is the document itself."""
+    return {
+        "service": MATERIAL_DOCUMENTS,
+        "entity_set": HEADERS,
+        "equal": {"ReferenceDocument": short_id},
+        "order_by": ",".join(KEY),
+        "top": 1,
+    }
+
+
+def missing(original: str) -> str:
+    """What is wrong when a transaction takes one back that SAP does not have."""
+    return f"SAP does not have transaction {original}, which this one takes back; replay that one first."
+
+
+def posting_date(facts: StockChanged, settings: ErpSettings) -> date:
+    """The calendar day of a transaction."""
+    return facts.posted_at.astimezone(ZoneInfo(settings.time_zone)).date()
+
+
+def body_of_new(facts: StockChanged, known: Known, attempt: Attempt, settings: ErpSettings) -> dict[str, Any]:
+    """The deep insert of a material document with its one item.
+
+    Raises Permanent, or NothingToTell for a transfer within one location of SAP's.
+    """
+    line = _line(facts, known, settings)
+    if line.get("StorageLocation") == line.get("IssuingOrReceivingStorageLoc"):
+        raise NothingToTell(f"Both locations are {line['StorageLocation']} in SAP.")
+    day = posting_date(facts, settings)
+    header: Fields = {
+        "PostingDate": day,
+        "DocumentDate": day,
+        "GoodsMovementCode": CODES[line["GoodsMovementType"]],
+        "MaterialDocumentHeaderText": cut(" ".join(filter(None, ("Busbar", facts.posted_by))), 25),
+    }
+    kinds = [entity_set_of(MATERIAL_DOCUMENTS, name) for name in (ITEMS, HEADERS)]
+    overridden(attempt.document, (kinds[0], line), (kinds[1], header))
+    return {**header, "to_MaterialDocumentItem": [line]}
+
+
+def _line(facts: StockChanged, known: Known, settings: ErpSettings) -> Fields:
     """The document's one item, with what its movement type needs. Raises Permanent."""
     line: Fields = {
         "Material": codes.material(facts.material_id, settings),
@@ -124,9 +181,9 @@ async def _line(endpoint: Endpoint, facts: StockChanged, settings: ErpSettings) 
         line["MaterialDocumentItemText"] = cut(facts.note, 50)
     match facts.transaction_type:
         case "receipt":
-            return line | await _receipt(endpoint, facts)
+            return line | _receipt(known)
         case "issue":
-            return line | await _issue(endpoint, facts, settings)
+            return line | _issue(facts, known, settings)
         case "transfer":
             to = codes.storage_location(facts.to_storage_location or "", settings)
             there = {"IssuingOrReceivingPlant": settings.plant, "IssuingOrReceivingStorageLoc": to}
@@ -136,27 +193,22 @@ async def _line(endpoint: Endpoint, facts: StockChanged, settings: ErpSettings) 
     raise Permanent(f"SAP has no movement type for a {facts.transaction_type}.")
 
 
-async def _receipt(endpoint: Endpoint, facts: StockChanged) -> Fields:
+def _receipt(known: Known) -> Fields:
     """101 against the purchase order, where its number has come back from SAP; 501 without."""
-    ordered = None
-    if facts.requisition_id is not None:
-        ordered = await documents.find(endpoint.endpoint_id, "requisition", facts.requisition_id)
-    if ordered is None or not ordered.purchase_order:
+    if not known.purchase_order:
         return {"GoodsMovementType": "501"}
     return {
         "GoodsMovementType": "101",
         "GoodsMovementRefDocType": "B",
-        "PurchaseOrder": ordered.purchase_order,
-        "PurchaseOrderItem": ordered.purchase_order_item or ORDER_ITEM_DEFAULT,
+        "PurchaseOrder": known.purchase_order,
+        "PurchaseOrderItem": known.purchase_order_item,
     }
 
 
-async def _issue(endpoint: Endpoint, facts: StockChanged, settings: ErpSettings) -> Fields:
+def _issue(facts: StockChanged, known: Known, settings: ErpSettings) -> Fields:
     """261 to the maintenance order, where SAP has it; else 201 to a cost center. Raises Permanent."""
-    if facts.ticket_id is not None:
-        order = await documents.find(endpoint.endpoint_id, "order", facts.ticket_id)
-        if order is not None and order.remote_id is not None:
-            return {"GoodsMovementType": "261", "ManufacturingOrder": order.remote_id}
+    if known.order is not None:
+        return {"GoodsMovementType": "261", "ManufacturingOrder": known.order}
     if facts.cost_center_id is not None:
         return {"GoodsMovementType": "201", "CostCenter": codes.cost_center(facts.cost_center_id, settings)}
     if settings.default_cost_center is not None:
@@ -164,19 +216,6 @@ async def _issue(endpoint: Endpoint, facts: StockChanged, settings: ErpSettings)
     raise Permanent(
         "The issue names no cost center, and SAP has no order for it: enter default_cost_center in the settings."
     )
-
-
-def _body(facts: StockChanged, line: Fields, attempt: Attempt, settings: ErpSettings) -> dict[str, Any]:
-    day = facts.posted_at.astimezone(ZoneInfo(settings.time_zone)).date()
-    header: Fields = {
-        "PostingDate": day,
-        "DocumentDate": day,
-        "GoodsMovementCode": CODES[line["GoodsMovementType"]],
-        "MaterialDocumentHeaderText": cut(" ".join(filter(None, ("Busbar", facts.posted_by))), 25),
-    }
-    kinds = [entity_set_of(MATERIAL_DOCUMENTS, name) for name in (ITEMS, HEADERS)]
-    overridden(attempt.document, (kinds[0], line), (kinds[1], header))
-    return {**header, "to_MaterialDocumentItem": [line]}
 
 
 def _number_of(entity: dict[str, Any]) -> str:

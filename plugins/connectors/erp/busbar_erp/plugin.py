@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from busbar.sdk import Connector, DeliveryClass, PluginInfo, SchemaApp, hookimpl
+from busbar_erp.composing import compose, prepare
 from busbar_erp.connection import test_connection
 from busbar_erp.delivery import deliver
 from busbar_erp.inbound import receive
@@ -33,6 +34,8 @@ def busbar_connectors() -> Sequence[Connector]:
             settings=ErpSettings,
             secrets=SECRETS,
             deliver=deliver,
+            compose=compose,
+            prepare=prepare,
             test_connection=test_connection,
             receive=receive,
             poll=poll,

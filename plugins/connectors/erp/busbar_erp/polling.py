@@ -7,8 +7,9 @@ import msgspec
 
 from busbar.sdk import Endpoint, Permanent, Polled, RemoteChange
 from busbar_erp.answers import Entity
+from busbar_erp.calls import condition
 from busbar_erp.changes import changes_of, notification_seen, requisition_seen
-from busbar_erp.client import ODataClient, condition
+from busbar_erp.client import ODataClient
 from busbar_erp.connection import client_of
 from busbar_erp.failures import translated
 from busbar_erp.model import NOTIFICATIONS, REQUISITIONS, entity_set_of

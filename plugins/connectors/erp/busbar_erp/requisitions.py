@@ -18,11 +18,14 @@ from busbar_erp.settings import ErpSettings
 from busbar_erp.values import cut
 from busbar_erp.wording import title
 
-ITEMS = "A_PurchaseRequisitionItem"
+HEADERS, ITEMS = "A_PurchaseRequisitionHeader", "A_PurchaseRequisitionItem"
 ITEM_KEY = ("PurchaseRequisition", "PurchaseRequisitionItem")
+NUMBER = ("PurchaseRequisition",)
 DELIVERY_DAYS: Final = 14
 """The delivery date that is asked for, from the day of the approval; buyers set the real one."""
 DELETED = "X"
+FLAGGED = {"IsDeleted": DELETED}
+NEVER_HAD = "SAP never had this requisition."
 TEXT_ID, TEXT_OBJECT = "B01", "EBAN"
 """Item text of a requisition (general knowledge of SAP's text ids)."""
 TEXT_CHARACTERS_MAX: Final = 4_000
@@ -33,18 +36,8 @@ async def create(endpoint: Endpoint, attempt: Attempt, facts: RequisitionApprove
 
     Raises Permanent, Retryable, RateLimited or AuthExpired.
     """
-    settings: ErpSettings = endpoint.settings
-    body = _body(facts, attempt, settings)
-    document = await documents.reserve(
-        endpoint.endpoint_id,
-        "requisition",
-        facts.requisition.requisition_id,
-        ticket_id=facts.ticket_id,
-        prefix=settings.reference_prefix,
-        now=endpoint.clock(),
-    )
-    if document.withdrawn:
-        raise NothingToTell("The requisition was called off before SAP had it.")
+    body = body_of_new(facts, attempt, endpoint.settings)
+    document = await reserve_new(endpoint, facts)
     client, headers = client_of(endpoint), {"X-Correlation-ID": attempt.correlation_id}
     with translated(endpoint, changing=False):
         items = await _items(client, document, headers)
@@ -52,10 +45,9 @@ async def create(endpoint: Endpoint, attempt: Attempt, facts: RequisitionApprove
         number = str(items[0]["PurchaseRequisition"])
         await documents.learn(document, remote_id=number)
         return Receipt(remote_id=number, detail=f"SAP has it as purchase requisition {number}.", duplicate=True)
-    [item] = body["to_PurchaseReqnItem"]
-    item["PurReqnExternalReference"] = document.short_id
+    sent = with_reference(body, document.short_id)
     with translated(endpoint, changing=True):
-        made = await client.create(REQUISITIONS, "A_PurchaseRequisitionHeader", body, headers=headers)
+        made = await client.create(REQUISITIONS, HEADERS, sent, headers=headers)
     number = str(made["PurchaseRequisition"])
     await documents.learn(document, remote_id=number, state=_first_state(made))
     return Receipt(remote_id=number, detail=f"Purchase requisition {number} was made, reference {document.short_id}.")
@@ -66,32 +58,23 @@ async def withdraw(endpoint: Endpoint, attempt: Attempt, facts: RequisitionCance
 
     Raises Permanent, Retryable, RateLimited or AuthExpired.
     """
-    settings: ErpSettings = endpoint.settings
-    document = await documents.reserve(
-        endpoint.endpoint_id,
-        "requisition",
-        facts.requisition.requisition_id,
-        ticket_id=facts.ticket_id,
-        prefix=settings.reference_prefix,
-        now=endpoint.clock(),
-    )
-    await documents.learn(document, withdrawn=True)
+    document = await reserve_withdrawn(endpoint, facts)
     client, headers = client_of(endpoint), {"X-Correlation-ID": attempt.correlation_id}
     with translated(endpoint, changing=False):
         items = await _items(client, document, headers)
     if not items:
-        raise NothingToTell("SAP never had this requisition.")
+        raise NothingToTell(NEVER_HAD)
     number = str(items[0]["PurchaseRequisition"])
     standing = [item for item in items if item.get("IsDeleted") != DELETED]
     if not standing:
         return Receipt(remote_id=number, detail=f"Requisition {number} is flagged already.", duplicate=True)
-    deleted = state_of({**standing[0], "IsDeleted": DELETED})
+    deleted = state_of(standing[0] | FLAGGED)
     await documents.learn(document, remote_id=number, intended_state=deleted)
     changes = [
         Change(
             entity_set=ITEMS,
             key={name: item[name] for name in ITEM_KEY},
-            fields={"IsDeleted": DELETED},
+            fields=FLAGGED,
             etag=etag_of(item),
         )
         for item in standing
@@ -100,6 +83,43 @@ async def withdraw(endpoint: Endpoint, attempt: Attempt, facts: RequisitionCance
         await client.change_all(REQUISITIONS, changes, headers=headers)
     await documents.learn(document, state=deleted)
     return Receipt(remote_id=number, detail=f"Purchase requisition {number} was flagged for deletion.")
+
+
+async def reserve_new(endpoint: Endpoint, facts: RequisitionApproved) -> Document:
+    """The document of an approved requisition. Raises NothingToTell for one that was called off meanwhile."""
+    document = await _reserve(endpoint, facts)
+    if document.withdrawn:
+        raise NothingToTell("The requisition was called off before SAP had it.")
+    return document
+
+
+async def reserve_withdrawn(endpoint: Endpoint, facts: RequisitionCancelled) -> Document:
+    """The document of a requisition that was called off: from now on it is not made any more."""
+    document = await _reserve(endpoint, facts)
+    await documents.learn(document, withdrawn=True)
+    return document
+
+
+async def _reserve(endpoint: Endpoint, facts: RequisitionApproved | RequisitionCancelled) -> Document:
+    settings: ErpSettings = endpoint.settings
+    return await documents.reserve(
+        endpoint.endpoint_id,
+        "requisition",
+        facts.requisition.requisition_id,
+        ticket_id=facts.ticket_id,
+        prefix=settings.reference_prefix,
+        now=endpoint.clock(),
+    )
+
+
+def looked_for(short_id: str) -> dict[str, Any]:
+    """How the items with a short id are asked for."""
+    return {
+        "service": REQUISITIONS,
+        "entity_set": ITEMS,
+        "equal": {"PurReqnExternalReference": short_id},
+        "order_by": ",".join(ITEM_KEY),
+    }
 
 
 def state_of(item: Entity) -> str:
@@ -116,16 +136,16 @@ def _first_state(made: Entity) -> str | None:
 
 
 async def _items(client: ODataClient, document: Document, headers: dict[str, str]) -> list[Entity]:
-    return await client.find(
-        REQUISITIONS,
-        ITEMS,
-        {"PurReqnExternalReference": document.short_id},
-        order_by="PurchaseRequisition,PurchaseRequisitionItem",
-        headers=headers,
-    )
+    return await client.find(**looked_for(document.short_id), headers=headers)
 
 
-def _body(facts: RequisitionApproved, attempt: Attempt, settings: ErpSettings) -> dict[str, Any]:
+def with_reference(body: dict[str, Any], short_id: str) -> dict[str, Any]:
+    """The deep insert with the short id by which it is found again."""
+    [item] = body["to_PurchaseReqnItem"]
+    return {**body, "to_PurchaseReqnItem": [{**item, "PurReqnExternalReference": short_id}]}
+
+
+def body_of_new(facts: RequisitionApproved, attempt: Attempt, settings: ErpSettings) -> dict[str, Any]:
     """The deep insert: header, one item, its account assignment and its text. Raises Permanent."""
     wanted = facts.requisition
     day = time_of(attempt.event).astimezone(ZoneInfo(settings.time_zone)).date()

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from busbar_erp import answers
 from busbar_erp.auth import BasicAuth, CsrfToken
-from busbar_erp.client import Change, ODataClient, condition, key_path
+from busbar_erp.calls import condition, key_path
+from busbar_erp.client import Change, ODataClient
 from busbar_erp.model import COST_CENTERS, MATERIAL_DOCUMENTS, NOTIFICATIONS, REQUISITIONS, entity_set_of
 from busbar_erp.simulator import Simulator
 from busbar_erp.tests.conftest import MovableClock, new_session
