@@ -2,14 +2,10 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,8 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from acceptance.json_process import JsonProcess
+from acceptance.rabbitmq import fresh_vhost
 from acceptance.schemas import check_events
 
 PASSWORD = "correct horse battery staple"
@@ -32,52 +30,6 @@ def free_port() -> int:
 
 class Ended(AssertionError):
     """A process ended that should run."""
-
-
-class JsonProcess:
-    """A child that speaks JSON lines over its standard streams."""
-
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
-            text=True,
-        )
-        self._turn = threading.Lock()
-
-    def read(self) -> dict[str, Any]:
-        """The next line that is a JSON object."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise AssertionError(f"the process ended with {self.process.wait()} instead of answering")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request, wait for its answer; threads take turns, for a stream is not made for two."""
-        assert self.process.stdin is not None
-        with self._turn:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            return self.read()
-
-    def close(self) -> None:
-        """End it by closing its standard input."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def terminate(self) -> None:
-        """End it by SIGTERM."""
-        self.process.terminate()
-        self.process.wait(30)
 
 
 class Busbar:
@@ -127,10 +79,10 @@ class Busbar:
 
 
 class Installation:
-    """A folder with a database server, from which Busbars are started."""
+    """A folder with a database server, and a broker's virtual host in some runs, from which Busbars are started."""
 
-    def __init__(self, folder: Path, dsn: str, zygote: JsonProcess) -> None:
-        self.folder, self.dsn, self._zygote = folder, dsn, zygote
+    def __init__(self, folder: Path, dsn: str, zygote: JsonProcess, amqp_url: str | None) -> None:
+        self.folder, self.dsn, self.amqp_url, self._zygote = folder, dsn, amqp_url, zygote
         self._started: list[Busbar] = []
 
     async def start(self, *arguments: str, port: int | None = None, **environment: str) -> Busbar:
@@ -152,6 +104,7 @@ class Installation:
                 "BUSBAR_ADMIN_PASSWORD": PASSWORD,
                 "BUSBAR_TAKEOVER_S": "0.3",
                 "DATABASE_URL": self.dsn,
+                "AMQP_URL": self.amqp_url or "",
                 **environment,
             },
         }
@@ -196,13 +149,14 @@ async def installation(*, fast_and_unsafe: bool = True) -> AsyncIterator[Install
         zygote = JsonProcess("-m", "busbar.testing.zygote")
         try:
             dsn = (await asyncio.to_thread(server.read))["dsn"]
-            running = Installation(folder, dsn, zygote)
-            try:
-                yield running
-                if running.has_events:
-                    await check_events(dsn)
-            finally:
-                await running.close()
+            async with fresh_vhost() as amqp_url:
+                running = Installation(folder, dsn, zygote, amqp_url)
+                try:
+                    yield running
+                    if running.has_events:
+                        await check_events(dsn)
+                finally:
+                    await running.close()
         finally:
             zygote.close()
             server.close()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from acceptance.api import Api, RemoteControl
-from acceptance.processes import PASSWORD, Busbar, Installation, JsonProcess, free_port
+from acceptance.json_process import JsonProcess
+from acceptance.processes import PASSWORD, Busbar, Installation, free_port
 
 SITE = "north"
 COST_CENTER = "CC-100"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from acceptance.api import Api, RemoteControl
-from acceptance.processes import Busbar, Installation, JsonProcess
+from acceptance.json_process import JsonProcess
+from acceptance.processes import Busbar, Installation
 
 ASSETS = 40
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes....").decode()

@@ -14,7 +14,8 @@ from typing import Any
 
 import psutil
 from acceptance.api import Api
-from acceptance.processes import Installation, JsonProcess, installation
+from acceptance.json_process import JsonProcess
+from acceptance.processes import Installation, installation
 from acceptance.world import World, incident, world
 
 from benchmarks.findings import Cell, Findings, Scale, Table, quantile
