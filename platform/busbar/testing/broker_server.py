@@ -1,8 +1,9 @@
 """`python -m busbar.testing.broker_server`: a RabbitMQ for tests that start processes of their own.
 
-Prints `{"url": …, "port": …}` when it is ready, and stops with its standard input. Each line of input is a JSON object
-`{"do": "kill"}` with the name of what `TestBroker` can do (`start`, `stop`, `kill`, `alarm_on`, `alarm_off`,
-`close_connections`, `delete_queue` with `"name"`, `queues`); the answer is `{"done": …}`, or `{"failed": "sentence"}`.
+Prints `{"url": …, "port": …, "folder": …}` when it is ready, and stops with its standard input. Each line of input is a
+JSON object `{"do": "kill"}` with the name of what `TestBroker` can do: `start`, `stop`, `kill`, `alarm_on`,
+`alarm_off`, `close_connections`, `delete_queue` with `"name"`, `queues`, `create_vhost`, which answers with its `name`
+and `url`, `drop_vhost` with `"name"`. The answer is `{"done": …}`, or `{"failed": "sentence"}`.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from busbar.testing.broker import TestBroker, broker
 async def serve() -> None:
     """Run the broker until standard input ends."""
     async with broker() as node:
-        _say({"url": node.url, "port": node.port})
+        _say({"url": node.url, "port": node.port, "folder": str(node.ground.folder)})
         while line := await asyncio.to_thread(sys.stdin.readline):
             try:
                 _say({"done": await _do(node, msgspec.json.decode(line))})
@@ -35,6 +36,12 @@ async def _do(node: TestBroker, request: dict[str, Any]) -> object:
             return request["name"]
         case "queues":
             return await node.queues()
+        case "create_vhost":
+            name = await node.create_vhost()
+            return {"name": name, "url": node.url_of(name)}
+        case "drop_vhost":
+            await node.drop_vhost(request["name"])
+            return request["name"]
         case unknown:
             raise AssertionError(f"{unknown!r} is nothing that a broker can do")
 
