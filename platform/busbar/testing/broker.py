@@ -30,6 +30,7 @@ START_S_MAX = 90.0
 STOP_S_MAX = 60.0
 CONTROL_S_MAX = 60.0
 MEMORY_WATERMARK = "0.6"
+TICK_MS = 200
 
 
 class BrokerCommandFailed(AssertionError):
@@ -164,7 +165,7 @@ class TestBroker:
         await self.ctl("--vhost", vhost, "delete_queue", name)
 
     async def queues(self, *, vhost: str = VHOST) -> dict[str, QueueCount]:
-        """All queues of a virtual host by name."""
+        """All queues of a virtual host by name; the counts are at most `TICK_MS` old."""
         columns = ("name", "messages_ready", "messages_unacknowledged", "consumers")
         answer = await self.ctl("--vhost", vhost, "list_queues", "--formatter", "json", *columns)
         return {queue.name: queue for queue in msgspec.json.decode(answer, type=list[QueueCount])}
@@ -200,6 +201,8 @@ class TestBroker:
 
     def _spawn(self) -> None:
         (self.folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].")
+        # Counts of a quorum queue are as old as its last tick; the default is five seconds.
+        (self.folder / "advanced.config").write_text(f"[{{rabbit,[{{quorum_tick_interval,{TICK_MS}}}]}}].")
         overrides = self.folder / "conf.d"
         overrides.mkdir(exist_ok=True)
         (overrides / "90-test.conf").write_text("\n".join([*self._overrides(), ""]))

@@ -1,9 +1,8 @@
 """`python -m busbar.testing.broker_server`: a RabbitMQ for tests that start processes of their own.
 
-Prints `{"url": …, "port": …, "folder": …}` when it is ready, and stops with its standard input. Each line of input is a
-JSON object `{"do": "kill"}` with the name of what `TestBroker` can do: `start`, `stop`, `kill`, `alarm_on`,
-`alarm_off`, `close_connections`, `delete_queue` with `"name"`, `queues`, `create_vhost`, which answers with its `name`
-and `url`, `drop_vhost` with `"name"`. The answer is `{"done": …}`, or `{"failed": "sentence"}`.
+Prints `{"url": …, "port": …, "folder": …}` when it is ready, and stops with its standard input. Each line of input is
+`{"do": "kill"}` with the name of what `TestBroker` can do (`start`, `stop`, `kill`, `alarm_on`, `alarm_off`,
+`close_connections`, `delete_queue` with `"name"`, `queues`); the answer is `{"done": …}`, or `{"failed": "sentence"}`.
 """
 
 import asyncio

@@ -13,7 +13,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 
 from busbar.bus.broker_users import camel_user, password_hash, peer_user, platform_user, user_definitions
-from busbar.testing.broker import VHOST, TestBroker, broker
+from busbar.testing.broker import TestBroker, broker
 from busbar.testing.certificates import make_certificates
 
 PASSWORDS = {"busbar": "copper rails carry it", "camel": "two humps, no water", "mule": "stubborn but strong"}
@@ -178,7 +178,3 @@ class TestTls:
         context = ssl.create_default_context(cafile=str(make_certificates(tmp_path).ca))
         with pytest.raises(ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
             await aio_pika.connect(guarded.tls_url, ssl_context=context)
-
-
-def test_the_virtual_host_is_that_of_the_definitions() -> None:
-    assert VHOST == "busbar"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from busbar.bus.broker_users import platform_user, user_definitions
 from busbar.bus.topology import deliver_queue, static_definitions
 from busbar.testing.broker import TestBroker
 
@@ -67,6 +68,10 @@ class TestDefinitions:
 
     def test_it_names_no_user(self) -> None:
         assert set(shipped()) == {"vhosts", "exchanges", "queues", "bindings"}
+
+    def test_its_virtual_host_is_the_one_that_users_have_permissions_for(self) -> None:
+        (permission,) = user_definitions([platform_user("a long password")])["permissions"]
+        assert [vhost["name"] for vhost in shipped()["vhosts"]] == [permission["vhost"]]
 
 
 class TestRabbitMq4:
