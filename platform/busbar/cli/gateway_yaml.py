@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 _KEY = re.compile(r"[a-z_][a-z0-9_]*")
+_NOT_TEXTS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+"""Words that are values of other kinds in some version of YAML."""
 
 
 def yaml_text(document: Mapping[str, Any]) -> str:
@@ -21,7 +23,7 @@ def yaml_text(document: Mapping[str, Any]) -> str:
 def _mapping(values: Mapping[str, Any], depth: int) -> Iterator[str]:
     blanks = "  " * depth
     for key, value in values.items():
-        if not _KEY.fullmatch(key):
+        if not _KEY.fullmatch(key) or key in _NOT_TEXTS:
             raise ValueError(f"{key!r} is no key that is written without quotes")
         if isinstance(value, str) and "\n" in value:
             yield f"{blanks}{key}: |"

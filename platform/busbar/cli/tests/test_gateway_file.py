@@ -178,19 +178,19 @@ class TestUpstreams:
 
 
 class TestYaml:
-    @given(
-        document=st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.booleans() | st.text("ab'\":#~\\"))
-    )
-    def test_is_read_back_as_it_was(self, document: dict[str, Any]) -> None:
-        assert yaml.safe_load(yaml_text(document) if document else "{}") == document
+    @given(key=st.from_regex(r"[a-z_]{1,8}", fullmatch=True), value=st.booleans() | st.text("ab'\":#~\\- &*"))
+    def test_is_read_back_as_it_was(self, key: str, value: Any) -> None:
+        document = {"each": [{f"key_{key}": value}], "other": [value]}
+        assert yaml.safe_load(yaml_text(document)) == document
 
     def test_has_blocks_lists_and_texts_of_several_lines(self) -> None:
         document = {"a": [{"b": [], "c": {"d": "x\ny\n", "e": [1, "two"]}}, {"f": True}], "g": {}, "h": "no"}
         assert yaml.safe_load(yaml_text(document)) == document
 
-    def test_has_no_keys_that_would_need_quotes(self) -> None:
+    @pytest.mark.parametrize("key", ["a: b", "no", "null", "", "1a"])
+    def test_has_no_keys_that_would_need_quotes(self, key: str) -> None:
         with pytest.raises(ValueError, match="no key"):
-            yaml_text({"a: b": "c"})
+            yaml_text({key: "c"})
 
 
 class TestTheCommand:
