@@ -88,6 +88,8 @@ class Broker:
         self.address = BrokerAddress(url, ca_file=ca_file)
         self.connected = asyncio.Event()
         """Set while messages can be published."""
+        self.consuming: frozenset[str] = frozenset()
+        """The queues whose messages come now."""
         self._name = name
         self._publishing: Link | None = None
         self._consumers: dict[str, _Consumer] = {}
@@ -194,12 +196,14 @@ class Broker:
             while link.stands:
                 self._wanted.clear()
                 await self._apply(link, running)
+                self.consuming = frozenset(running)
                 woken = spawn(self._wanted.wait(), name="broker-wanted")
                 await asyncio.wait({lost, woken}, timeout=CANARY_S, return_when=asyncio.FIRST_COMPLETED)
                 await end_tasks(woken)
                 if link.stands and not self._wanted.is_set():
                     await self._sing(link, canary)
         finally:
+            self.consuming = frozenset()
             await end_tasks(lost)
 
     async def _apply(self, link: Link, running: dict[str, tuple[_Consumer, str]]) -> None:

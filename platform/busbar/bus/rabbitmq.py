@@ -4,9 +4,9 @@ A message says that an event is there for a subscription. It is held, unacknowle
 the ledger and the outcome is committed there; prefetch bounds how many are held. One that cannot be claimed is
 acknowledged: its delivery is finished, or held by another worker, or waits behind an earlier one of its key.
 
-What no message will bring is claimed from the ledger itself: retries, the next of a key whose turn has come, and what
-the bus lost, could not carry or is late with. So a dead broker slows Busbar down by `LATE_S`, and stops nothing
-(decision 0017).
+What no message will bring is claimed from the ledger itself: retries, the next of a key whose turn has come, all of a
+subscription whose queue is not consumed now, and what the bus lost or is late with. So a dead broker stops nothing: the
+ledger carries on, and what was on its way when it died is late by `LATE_S` (decision 0017).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ PREFETCH: Final = 64
 HELD_S: Final = 300.0
 """A message that could not be claimed for so long, say for a paused endpoint, is acknowledged; the ledger has it."""
 LATE_S: Final = 2.0
-"""A delivery that is due for so long is taken from the ledger, message or not."""
+"""A delivery that is due for so long is taken from the ledger, though its message may come yet."""
 SWEEP_S: Final = 0.5
 """So often, while messages come, the ledger is looked at for what they do not bring."""
 
@@ -87,8 +87,7 @@ class RabbitTransport:
         taken += await self._take_next(free, worker=worker)
         now_s = time.monotonic()
         if now_s - self._swept_s >= SWEEP_S or not by_message:
-            free = {name: count for name, count in free.items() if count > 0}
-            taken += await ledger.claim(free, worker=worker, late_s=LATE_S) if free else []
+            taken += await self._sweep(free, worker=worker)
             self._swept_s = now_s
         bus_taken.labels("bus").inc(by_message)
         bus_taken.labels("ledger").inc(len(taken) - by_message)
@@ -105,6 +104,14 @@ class RabbitTransport:
     def work_signal(self) -> Iterator[asyncio.Event]:
         with signal(Channel.DELIVERIES) as self._wake:
             yield self._wake
+
+    async def _sweep(self, free: Mapping[str, int], *, worker: int) -> list[Claimed]:
+        """Claim from the ledger: what is late with its message, and all that no message can bring now."""
+        coming = {name for name, queue in self._queues.items() if queue.name in self._broker.consuming}
+        late = {name: room for name, room in free.items() if room > 0 and name in coming}
+        rest = {name: room for name, room in free.items() if room > 0 and name not in coming}
+        taken = await ledger.claim(late, worker=worker, late_s=LATE_S) if late else []
+        return taken + (await ledger.claim(rest, worker=worker) if rest else [])
 
     async def _take_told(self, free: dict[str, int], *, worker: int) -> list[Claimed]:
         """Claim what messages tell of, up to what is free; what cannot be claimed is let go."""
