@@ -20,6 +20,8 @@ from busbar.observability.redaction import REDACTED, redacted_text
 
 REDACTED_CHARACTERS_MIN: Final = 4
 """A shorter secret would take half of every sentence with it."""
+REDACTED_PART_CHARACTERS_MIN: Final = 12
+"""A shorter word of a secret, such as `Bearer`, is none."""
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{1,30}")
 
@@ -175,8 +177,11 @@ class SecretBag(Mapping[str, Secret]):
     def redacted(self, text: str) -> str:
         """`text` without the values of these secrets, in any form in which an error of a client may carry them."""
         for secret in self._secrets.values():
-            for form in _forms(secret.reveal()):
-                text = text.replace(form, REDACTED)
+            value = secret.reveal()
+            # One of several signing secrets, or a token without its scheme, is as secret as the whole.
+            for part in (value, *(part for part in value.split() if len(part) >= REDACTED_PART_CHARACTERS_MIN)):
+                for form in _forms(part):
+                    text = text.replace(form, REDACTED)
         return redacted_text(text)
 
 
