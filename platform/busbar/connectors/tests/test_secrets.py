@@ -45,8 +45,8 @@ class TestASecret:
     def test_is_taken_out_of_a_text_also_where_only_one_of_several_or_its_token_stands(self) -> None:
         keys = ("whsec_" + "Q0FOQVJZ" * 4, "whsec_" + "bmV3ZXIx" * 4)
         bag = SecretBag({"webhook_secret": Secret(" ".join(keys)), "authorization": Secret("Bearer 0123456789abc")})
-        told = f"keys {keys[0]} and {keys[1]}, and no bearer of 0123456789abc"
-        assert bag.redacted(told) == "keys [redacted] and [redacted], and no bearer of [redacted]"
+        told = f"keys {keys[0]} and {keys[1]}, and the token 0123456789abc"
+        assert bag.redacted(told) == "keys [redacted] and [redacted], and the token [redacted]"
 
     def test_cannot_be_encoded_pickled_or_copied(self) -> None:
         with pytest.raises(TypeError):
