@@ -1,16 +1,16 @@
-"""Who may do what at the broker: RabbitMQ users with hashed passwords, as a definitions file beside the topology.
-
-The file is imported with `rabbitmq/definitions.json` from the same folder. It holds salted hashes, no passwords.
-"""
+"""Who may do what at the broker: RabbitMQ users with salted hashes of their passwords, in its format of definitions."""
 
 import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from busbar.settings import BadSettings
 
 VHOST = "busbar"
 SALT_BYTES = 4
@@ -26,6 +26,43 @@ class BrokerUser(msgspec.Struct, frozen=True, kw_only=True):
     write: str
     read: str
     tags: tuple[str, ...] = ()
+
+
+def users_of(environment: Mapping[str, str], *, peers: Sequence[str] = ()) -> list[BrokerUser]:
+    """Busbar, Camel where it has a password, and these peers, with passwords from variables or files.
+
+    The variables are BUSBAR_BROKER_PASSWORD, CAMEL_BROKER_PASSWORD, and for a peer `mule` MULE_BROKER_PASSWORD; with
+    `_FILE` appended, each names a file that holds the password.
+
+    Raises:
+        BadSettings: naming every variable that is missing or bad, or the peer that cannot be called so.
+    """
+    faults: list[str] = []
+
+    def password_of(name: str, *, needed: bool = True) -> str:
+        variable = f"{name.upper().replace('-', '_')}_BROKER_PASSWORD"
+        password, file = environment.get(variable, "").strip(), environment.get(f"{variable}_FILE", "").strip()
+        if file and not password:
+            try:
+                password = Path(file).expanduser().read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                faults.append(f"the file that {variable}_FILE names cannot be read: {file}: {error}")
+                return ""
+        if (needed or password) and len(password) < PASSWORD_LENGTH_MIN:
+            faults.append(f"{variable} (or {variable}_FILE) must give at least {PASSWORD_LENGTH_MIN} characters")
+        return password
+
+    users = [platform_user(password_of("busbar"))]
+    if camel := password_of("camel", needed=False):
+        users.append(camel_user(camel))
+    for name in peers:
+        try:
+            users.append(peer_user(name, password_of(name)))
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise BadSettings(f"The users of the broker cannot be written. {'; '.join(faults)}.")
+    return users
 
 
 def platform_user(password: str, *, name: str = "busbar") -> BrokerUser:

@@ -12,7 +12,8 @@ import aiormq.exceptions
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from busbar.bus.broker_users import camel_user, password_hash, peer_user, platform_user, user_definitions
+from busbar.bus.broker_users import camel_user, password_hash, peer_user, platform_user, user_definitions, users_of
+from busbar.settings import BadSettings
 from busbar.testing.broker import TestBroker, broker
 from busbar.testing.certificates import make_certificates
 
@@ -162,6 +163,35 @@ class TestPasswords:
     def test_two_users_do_not_share_a_name(self) -> None:
         with pytest.raises(ValueError, match="the same name"):
             user_definitions([peer_user("mule", PASSWORDS["mule"]), peer_user("mule", PASSWORDS["camel"])])
+
+
+class TestEnvironment:
+    def test_passwords_come_from_variables_or_files(self, tmp_path: Path) -> None:
+        (tmp_path / "mule").write_text(f"{PASSWORDS['mule']}\n")
+        environment = {
+            "BUSBAR_BROKER_PASSWORD": PASSWORDS["busbar"],
+            "CAMEL_BROKER_PASSWORD": PASSWORDS["camel"],
+            "MULE_BROKER_PASSWORD_FILE": str(tmp_path / "mule"),
+        }
+        users = users_of(environment, peers=["mule"])
+        assert {user.name: user.password for user in users} == PASSWORDS
+
+    def test_there_is_no_user_for_a_camel_without_a_password(self) -> None:
+        (user,) = users_of({"BUSBAR_BROKER_PASSWORD": PASSWORDS["busbar"]})
+        assert user.name == "busbar"
+
+    def test_whatever_is_missing_is_named_at_once(self) -> None:
+        environment = {"CAMEL_BROKER_PASSWORD": "short", "OX_BROKER_PASSWORD_FILE": "/nowhere/ox"}
+        with pytest.raises(BadSettings) as refusal:
+            users_of(environment, peers=["mule", "ox", "Camel"])
+        for name in (
+            "BUSBAR_BROKER_PASSWORD",
+            "CAMEL_BROKER_PASSWORD",
+            "MULE_BROKER_PASSWORD",
+            "/nowhere/ox",
+            "'Camel'",
+        ):
+            assert name in refusal.value.detail
 
 
 class TestTls:
