@@ -5,6 +5,9 @@
                  ▼  │
                retrying                    skipped: a rule said no
 
+A delivery that is in flight is held by a worker, and by its lease; once it is handed over to another runner, by its
+lease alone, for that runner goes on when the worker is gone.
+
 At every moment: deliveries = delivered + skipped + pending + retrying + in_flight + dead, and nothing is removed.
 """
 
@@ -21,6 +24,8 @@ from busbar.events.envelope import StoredEvent, stored
 
 LEASE_S = 60
 """After so long an attempt is taken to be lost, whatever its worker seems; longer than any remote call may take."""
+HANDOVER_LEASE_S = 600
+"""After so long without an outcome another runner is taken to have lost what was handed over to it."""
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +46,10 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended: `delivered`, `retrying`, `dead`, `skipped`, or `pending` when it was given back unused."""
+    """How an attempt ended: `delivered`, `retrying`, `dead`, `skipped`, or `pending` when it was given back unused.
+
+    `in_flight`: it has not ended, and another runner that it was handed over to will tell.
+    """
 
     state: str
     detail: str | None = None
@@ -49,6 +57,20 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     charge: bool = True
     """Whether the attempt counts towards the limit."""
+    runner: str = "busbar"
+    """Who tried: `busbar` or `camel`."""
+    started_at: datetime | None = None
+    """Since when it tried; None for the time of the claim."""
+    finished_at: datetime | None = None
+    """Until when; None for now."""
+
+
+class WithRunner(msgspec.Struct, frozen=True, kw_only=True):
+    """The deliveries of one endpoint that were handed over and have no outcome yet."""
+
+    count: int
+    oldest_s: float
+    """How long the oldest of them is under way."""
 
 
 _TAKEABLE = """d.state in ('pending', 'retrying') and d.next_attempt_at <= now() and not exists (
@@ -57,6 +79,10 @@ _TAKEABLE = """d.state in ('pending', 'retrying') and d.next_attempt_at <= now()
             and earlier.position < d.position and earlier.state in ('pending', 'retrying', 'in_flight'))"""
 """It is due, and no earlier one of its subscription and ordering key is unfinished."""
 
+_HELD = """d.delivery_id, d.subscription, d.ordering_key, d.endpoint_id, d.route_id, d.attempts, d.charged, d.document,
+    d.worker, d.updated_at as claimed_at, e.event_id, e.event_type, e.module, e.site_id, e.subject, e.time, e.data,
+    e.schema_version, e.correlation_id, e.traceparent, e.actor_id, e.origin, e.position"""
+
 _CLAIM = f"""
 with due as ({{found}})
 update core.delivery d
@@ -64,9 +90,7 @@ set state = 'in_flight', attempts = attempts + 1, worker = $1, updated_at = now(
     lease_until = now() + make_interval(secs => {LEASE_S})
 from due, core.event e
 where d.delivery_id = due.delivery_id and e.event_id = d.event_id
-returning d.delivery_id, d.subscription, d.ordering_key, d.endpoint_id, d.route_id, d.attempts, d.charged, d.document,
-    d.updated_at as claimed_at, d.position as delivery_position, e.event_id, e.event_type, e.module, e.site_id,
-    e.subject, e.time, e.data, e.schema_version, e.correlation_id, e.traceparent, e.actor_id, e.origin, e.position
+returning {_HELD}
 """
 _CLAIM_DUE = _CLAIM.format(
     found=f"""
@@ -94,24 +118,37 @@ _CLAIM_NEXT = _CLAIM.format(
         order by d.position limit 1 for update of d skip locked
     ) d"""
 )
+_WAITING_KEYS = """
+select distinct d.subscription, d.ordering_key from unnest($1::text[], $2::uuid[]) as told (subscription, event_id)
+join core.delivery d on d.event_id = told.event_id and d.subscription = told.subscription
+where d.state = 'pending' and d.ordering_key is not null
+"""
+_OPEN_KEYS = """
+select key.subscription, key.ordering_key from unnest($1::text[], $2::text[]) as key (subscription, ordering_key)
+where exists (
+    select 1 from core.delivery d where d.subscription = key.subscription and d.ordering_key = key.ordering_key
+    and d.state in ('pending', 'retrying'))
+"""
 
 _SETTLE = """
 with outcome as (
     select * from unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-        $8::bool[], $9::timestamptz[])
-        as o (delivery_id, worker, attempt, state, detail, remote_id, retry_at, charge, started_at)
+        $8::bool[], $9::timestamptz[], $10::timestamptz[], $11::text[])
+        as o (delivery_id, worker, attempt, state, detail, remote_id, retry_at, charge, started_at, finished_at, runner)
 ), settled as (
     update core.delivery d
     set state = o.state, last_error = case when o.state = 'delivered' then null else o.detail end,
         remote_id = coalesce(o.remote_id, d.remote_id), charged = d.charged + o.charge::int,
         next_attempt_at = coalesce(o.retry_at, d.next_attempt_at), worker = null, lease_until = null,
-        updated_at = now(), finished_at = case when o.state in ('delivered', 'dead', 'skipped') then now() end
+        handed_over_at = null, updated_at = now(),
+        finished_at = case when o.state in ('delivered', 'dead', 'skipped') then now() end
     from outcome o
     where d.delivery_id = o.delivery_id and d.worker = o.worker and d.attempts = o.attempt and d.state = 'in_flight'
     returning d.delivery_id
 ), told as (
-    insert into core.delivery_attempt (delivery_id, attempt, started_at, finished_at, outcome, detail, worker)
-    select o.delivery_id, o.attempt, o.started_at, clock_timestamp(), o.state, o.detail, o.worker
+    insert into core.delivery_attempt (delivery_id, attempt, started_at, finished_at, outcome, detail, worker, runner)
+    select o.delivery_id, o.attempt, o.started_at, coalesce(o.finished_at, clock_timestamp()), o.state, o.detail,
+        o.worker, o.runner
     from outcome o join settled using (delivery_id)
 )
 select delivery_id from settled
@@ -119,30 +156,54 @@ select delivery_id from settled
 
 _GIVE_BACK = """
 with held as (
-    select delivery_id, attempts, worker, updated_at as started_at from core.delivery
+    select delivery_id, attempts, worker, updated_at as started_at, {detail} as detail,
+        case when handed_over_at is null then 'busbar' else 'camel' end as runner
+    from core.delivery
     where state = 'in_flight' and {held}
     for update skip locked
 ), given_back as (
     update core.delivery d
-    set state = 'retrying', worker = null, lease_until = null, next_attempt_at = now(), updated_at = now(),
-        last_error = {detail}
+    set state = 'retrying', worker = null, lease_until = null, handed_over_at = null, next_attempt_at = now(),
+        updated_at = now(), last_error = held.detail
     from held where d.delivery_id = held.delivery_id
     returning d.delivery_id
 ), told as (
-    insert into core.delivery_attempt (delivery_id, attempt, started_at, finished_at, outcome, detail, worker)
-    select delivery_id, attempts, started_at, clock_timestamp(), {outcome}, {detail}, worker
+    insert into core.delivery_attempt (delivery_id, attempt, started_at, finished_at, outcome, detail, worker, runner)
+    select delivery_id, attempts, started_at, clock_timestamp(), {outcome}, detail, worker, runner
     from held join given_back using (delivery_id)
 )
 select delivery_id from given_back
 """
 _TAKE_OVER = _GIVE_BACK.format(
-    held=f"(lease_until < now() or (worker = any($1::int[]) and {WORKER_GONE}))",
+    held=f"(lease_until < now() or (handed_over_at is null and worker = any($1::int[]) and {WORKER_GONE}))",
     outcome="'lost'",
-    detail="'the worker was lost during the attempt'",
+    detail="case when handed_over_at is null then 'the worker was lost during the attempt' "
+    "else 'Camel sent no outcome in time' end",
 )
 _RELEASE = _GIVE_BACK.format(
-    held="worker = $1", outcome="'given_back'", detail="'the worker was stopped during the attempt'"
+    held="worker = $1 and handed_over_at is null",
+    outcome="'given_back'",
+    detail="'the worker was stopped during the attempt'",
 )
+_HAND_OVER = f"""
+update core.delivery d
+set handed_over_at = now(), lease_until = now() + make_interval(secs => {HANDOVER_LEASE_S})
+from unnest($1::bigint[], $2::int[], $3::int[]) as held (delivery_id, worker, attempt)
+where d.delivery_id = held.delivery_id and d.worker = held.worker and d.attempts = held.attempt
+    and d.state = 'in_flight'
+returning d.delivery_id
+"""
+_HANDED_OVER = f"""
+select {_HELD} from unnest($1::bigint[], $2::int[]) as told (delivery_id, attempt)
+join core.delivery d on d.delivery_id = told.delivery_id and d.attempts = told.attempt
+join core.event e using (event_id)
+where d.state = 'in_flight' and d.handed_over_at is not null
+"""
+_WITH_RUNNERS = """
+select endpoint_id, count(*) as count,
+    greatest(0, extract(epoch from clock_timestamp() - min(handed_over_at)))::float8 as oldest_s
+from core.delivery where handed_over_at is not null group by endpoint_id
+"""
 
 
 async def claim(free_by_lane: Mapping[str, int], *, worker: int, late_s: float = 0.0) -> list[Claimed]:
@@ -152,22 +213,34 @@ async def claim(free_by_lane: Mapping[str, int], *, worker: int, late_s: float =
     tried is taken only when it is `late_s` seconds overdue: before that, something else brings it.
     """
     rows = await fetch(_CLAIM_DUE, worker, list(free_by_lane), list(free_by_lane.values()), late_s)
-    return _claimed(rows, worker)
+    return _claimed(rows)
 
 
 async def claim_told(told: Sequence[tuple[str, UUID]], *, worker: int) -> list[Claimed]:
     """Take the deliveries of these subscriptions and events, so far as they are due and wait for none before them."""
     rows = await fetch(_CLAIM_TOLD, worker, [name for name, _ in told], [event_id for _, event_id in told])
-    return _claimed(rows, worker)
+    return _claimed(rows)
 
 
 async def claim_next(finished: Sequence[tuple[str, str]], *, worker: int) -> list[Claimed]:
     """Take the next delivery of each of these subscriptions and ordering keys, where there is one that is due."""
     rows = await fetch(_CLAIM_NEXT, worker, [name for name, _ in finished], [key for _, key in finished])
-    return _claimed(rows, worker)
+    return _claimed(rows)
 
 
-def _claimed(rows: Sequence[asyncpg.Record], worker: int) -> list[Claimed]:
+async def waiting_keys(told: Sequence[tuple[str, UUID]]) -> set[tuple[str, str]]:
+    """The subscription and ordering key of those of these deliveries that still wait to be tried for the first time."""
+    rows = await fetch(_WAITING_KEYS, [name for name, _ in told], [event_id for _, event_id in told])
+    return {(row["subscription"], row["ordering_key"]) for row in rows}
+
+
+async def open_keys(keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of these subscriptions and ordering keys that still have a delivery to be claimed."""
+    rows = await fetch(_OPEN_KEYS, [name for name, _ in keys], [key for _, key in keys])
+    return {(row["subscription"], row["ordering_key"]) for row in rows}
+
+
+def _claimed(rows: Sequence[asyncpg.Record]) -> list[Claimed]:
     claimed = [
         Claimed(
             delivery_id=row["delivery_id"],
@@ -178,7 +251,7 @@ def _claimed(rows: Sequence[asyncpg.Record], worker: int) -> list[Claimed]:
             site_id=row["site_id"],
             attempt=row["attempts"],
             charged=row["charged"],
-            worker=worker,
+            worker=row["worker"],
             document=None if row["document"] is None else msgspec.Raw(row["document"].encode()),
             event=stored(row),
             claimed_at=row["claimed_at"],
@@ -191,26 +264,62 @@ def _claimed(rows: Sequence[asyncpg.Record], worker: int) -> list[Claimed]:
 async def settle(outcomes: Sequence[tuple[Claimed, Outcome]]) -> set[int]:
     """Write the outcomes of attempts; returns the deliveries for which this worker still held the attempt.
 
-    An outcome is refused when the attempt was taken over meanwhile: whoever holds it now tells how it ends.
+    An outcome is refused when the attempt was taken over meanwhile: whoever holds it now tells how it ends. One that
+    was handed over is written when its runner has told; nothing is to be written now.
     """
+    ended = [(held, outcome) for held, outcome in outcomes if outcome.state != "in_flight"]
+    others = {held.delivery_id for held, outcome in outcomes if outcome.state == "in_flight"}
+    if not ended:
+        return others
     rows = await fetch(
         _SETTLE,
-        [held.delivery_id for held, _ in outcomes],
-        [held.worker for held, _ in outcomes],
-        [held.attempt for held, _ in outcomes],
-        [outcome.state for _, outcome in outcomes],
-        [outcome.detail for _, outcome in outcomes],
-        [outcome.remote_id for _, outcome in outcomes],
-        [outcome.retry_at for _, outcome in outcomes],
-        [outcome.charge for _, outcome in outcomes],
-        [held.claimed_at for held, _ in outcomes],
+        [held.delivery_id for held, _ in ended],
+        [held.worker for held, _ in ended],
+        [held.attempt for held, _ in ended],
+        [outcome.state for _, outcome in ended],
+        [outcome.detail for _, outcome in ended],
+        [outcome.remote_id for _, outcome in ended],
+        [outcome.retry_at for _, outcome in ended],
+        [outcome.charge for _, outcome in ended],
+        [outcome.started_at or held.claimed_at for held, outcome in ended],
+        [outcome.finished_at for _, outcome in ended],
+        [outcome.runner for _, outcome in ended],
+    )
+    return others | {row["delivery_id"] for row in rows}
+
+
+async def hand_over(held: Sequence[Claimed]) -> set[int]:
+    """Hold these for another runner, for `HANDOVER_LEASE_S` seconds; returns those that the worker still held.
+
+    From now on the end of the worker gives nothing back; an outcome does, or the end of the lease.
+    """
+    rows = await fetch(
+        _HAND_OVER,
+        [each.delivery_id for each in held],
+        [each.worker for each in held],
+        [each.attempt for each in held],
     )
     return {row["delivery_id"] for row in rows}
 
 
+async def handed_over(attempts: Sequence[tuple[int, int]]) -> dict[int, Claimed]:
+    """Of these deliveries and attempts those that another runner still has, by delivery."""
+    rows = await fetch(_HANDED_OVER, [delivery for delivery, _ in attempts], [attempt for _, attempt in attempts])
+    return {held.delivery_id: held for held in _claimed(rows)}
+
+
+async def with_runners() -> dict[str, WithRunner]:
+    """What other runners have now, by endpoint."""
+    rows = await fetch(_WITH_RUNNERS)
+    return {row["endpoint_id"]: WithRunner(count=row["count"], oldest_s=row["oldest_s"]) for row in rows}
+
+
 async def suspects() -> set[int]:
     """Workers that hold deliveries and whose process seems gone."""
-    rows = await fetch(f"select distinct worker from core.delivery where state = 'in_flight' and {WORKER_GONE}")
+    rows = await fetch(
+        "select distinct worker from core.delivery "
+        f"where state = 'in_flight' and handed_over_at is null and {WORKER_GONE}"
+    )
     return {row["worker"] for row in rows}
 
 

@@ -34,7 +34,8 @@ class Delivery(Table, tablename="delivery", schema="core", db=DB):
     """One event for one subscription: where it stands, and how often it was tried.
 
     `attempts` counts every try; `charged` those that count towards the limit: a try against a remote that is known to
-    be down is not the delivery's fault.
+    be down is not the delivery's fault. While `handed_over_at` is set, another runner has it: it is held by its lease
+    alone, and no more by the worker that handed it over.
     """
 
     delivery_id = BigSerial(primary_key=True)
@@ -52,6 +53,7 @@ class Delivery(Table, tablename="delivery", schema="core", db=DB):
     next_attempt_at = Timestamptz(default=None, null=False)
     worker = Integer(default=None, null=True)
     lease_until = Timestamptz(default=None, null=True)
+    handed_over_at = Timestamptz(default=None, null=True)
     document = JSONB(default=None, null=True)
     last_error = Text(default=None, null=True)
     remote_id = Text(default=None, null=True)
@@ -74,6 +76,9 @@ class DeliveryAttempt(Table, tablename="delivery_attempt", schema="core", db=DB)
     outcome = Text(default=None, null=False)
     detail = Text(default=None, null=True)
     worker = Integer(default=None, null=False)
+    runner = Text(default="busbar", null=False)
+
+    delivery_attempt_runner_known = Check("runner in ('busbar', 'camel')")
 
 
 class SubscriptionRow(Table, tablename="subscription", schema="core", db=DB):
