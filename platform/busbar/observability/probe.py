@@ -1,7 +1,7 @@
-"""`python -m busbar.observability.probe`: whether the process of this environment is ready, for containers to ask.
+"""`python -m busbar.observability.probe [PATH]`: whether the process of this environment is well.
 
-It asks the `/health/ready` of BUSBAR_PORT, exits with 0 when that says yes, and else with 1 and one sentence. It
-imports nothing but what comes with Python, for it is started every few seconds.
+For the health checks of containers. It asks PATH, or `/health/ready`, at BUSBAR_PORT; exits with 0 when the answer is
+200, and else with 1 and one sentence. It imports nothing but what comes with Python, for it is started every few seconds.
 """
 
 import http.client
@@ -14,14 +14,14 @@ TIMEOUT_S = 3.0
 _EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
 
 
-def probe(environment: Mapping[str, str]) -> str | None:
-    """None when the process is ready, else a sentence that says what is wrong."""
+def probe(environment: Mapping[str, str], path: str = "/health/ready") -> str | None:
+    """None when the process is well, else a sentence that says what is wrong."""
     host = environment.get("BUSBAR_LISTEN", "").strip()
     host = "127.0.0.1" if host in _EVERYWHERE else host
     port = int(environment.get("BUSBAR_PORT", "").strip() or 8000)
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/health/ready")
+        connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:
@@ -42,7 +42,7 @@ def _detail(body: bytes) -> str | None:
 
 
 if __name__ == "__main__":
-    trouble = probe(os.environ)
+    trouble = probe(os.environ, *sys.argv[1:2])
     if trouble is not None:
         sys.stderr.write(f"{trouble}\n")
         sys.exit(1)

@@ -17,7 +17,7 @@ class Answering(BaseHTTPRequestHandler):
     answer = (200, b"{}")
 
     def do_GET(self) -> None:
-        status, body = self.answer if self.path == "/health/ready" else (404, b"")
+        status, body = self.answer if self.path in ("/health/ready", "/status") else (404, b"")
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -40,8 +40,8 @@ def answering(status: int, body: bytes) -> Iterator[int]:
         server.server_close()
 
 
-def run_probe(**environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "busbar.observability.probe"]
+def run_probe(*path: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "busbar.observability.probe", *path]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
@@ -51,6 +51,11 @@ class TestProbe:
         with answering(200, b"{}") as port:
             probed = run_probe(BUSBAR_PORT=str(port), BUSBAR_LISTEN=listen)
         assert (probed.returncode, probed.stdout, probed.stderr) == (0, "", "")
+
+    def test_asks_for_another_path_where_it_is_given_one(self) -> None:
+        with answering(200, b"{}") as port:
+            asked = [run_probe(path, BUSBAR_PORT=str(port), BUSBAR_LISTEN="") for path in ("/status", "/elsewhere")]
+        assert [one.returncode for one in asked] == [0, 1]
 
     def test_tells_why_a_process_is_not_ready(self) -> None:
         with answering(503, b'{"detail": "Failing: database."}') as port:
