@@ -37,6 +37,13 @@ LATE_S: Final = 2.0
 """A delivery that is due for so long is taken from the ledger, though its message may come yet."""
 SWEEP_S: Final = 0.5
 """So often, while messages come, the ledger is looked at for what they do not bring."""
+NEXT_S: Final = 0.1
+"""So often it is looked whether a key has become free whose earlier delivery another process works on."""
+KEYS_MAX: Final = 1_000
+"""Keys that are looked after; the deliveries of more are taken when they are late."""
+
+Key = tuple[str, str]
+"""A subscription and an ordering key."""
 
 
 class Told(msgspec.Struct, eq=False):
@@ -59,8 +66,11 @@ class RabbitTransport:
         self._queues: dict[str, Queue] = {}
         self._told: dict[str, dict[UUID, Told]] = {}
         self._claimed: dict[int, Told] = {}
-        self._finished_keys: set[tuple[str, str]] = set()
-        self._swept_s = 0.0
+        self._waiting_keys: set[Key] = set()
+        """Keys of messages that were let go, for an earlier delivery of the key was unfinished."""
+        self._free_keys: set[Key] = set()
+        """Those of them whose earlier delivery this process has just finished."""
+        self._looked_s = self._swept_s = 0.0
         self._wake = asyncio.Event()
 
     def follow(self) -> None:
@@ -94,8 +104,9 @@ class RabbitTransport:
         return taken
 
     def done(self, held: Claimed) -> None:
-        if held.ordering_key is not None:
-            self._finished_keys.add((held.subscription, held.ordering_key))
+        key = (held.subscription, held.ordering_key or "")
+        if key in self._waiting_keys:
+            self._free_keys.add(key)
         told = self._claimed.pop(held.delivery_id, None)
         if told is not None and not told.settled.done():
             told.settled.set_result(None)
@@ -127,18 +138,32 @@ class RabbitTransport:
             told.claimed = True
             self._claimed[held.delivery_id] = told
             free[held.subscription] -= 1
-        for told in asked.values():
-            if not told.settled.done():
-                told.settled.set_result(None)
+        if asked:
+            self._waiting_keys |= await ledger.waiting_keys(list(asked))
+            for told in asked.values():
+                if not told.settled.done():
+                    told.settled.set_result(None)
         return taken
 
     async def _take_next(self, free: dict[str, int], *, worker: int) -> list[Claimed]:
-        """Claim the next of each key that a finished delivery has made free."""
-        keys = [key for key in self._finished_keys if free.get(key[0], 0) > 0]
+        """Claim the next of each key whose turn has come."""
+        if not self._waiting_keys:
+            return []
+        looked_s = time.monotonic()
+        if looked_s - self._looked_s >= NEXT_S:
+            self._waiting_keys = await ledger.open_keys(sorted(self._waiting_keys)[:KEYS_MAX])
+            self._free_keys = set(self._waiting_keys)
+            self._looked_s = looked_s
+            asyncio.get_running_loop().call_later(NEXT_S, self._wake.set)
+        keys, room = [], dict(free)
+        for key in self._free_keys:
+            if room.get(key[0], 0) > 0:
+                room[key[0]] -= 1
+                keys.append(key)
         if not keys:
             return []
         taken = await ledger.claim_next(keys, worker=worker)
-        self._finished_keys.difference_update(keys)
+        self._free_keys = self._free_keys.difference(keys)
         for held in taken:
             free[held.subscription] -= 1
         return taken

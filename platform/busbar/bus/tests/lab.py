@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from busbar.auth.actor import Context
 from busbar.bus.embedded import EmbeddedTransport
 from busbar.bus.handlers import HandlerLane
+from busbar.bus.transport import Transport
 from busbar.bus.worker import Lane, Worker
 from busbar.db import execute, fetch, spawn
 from busbar.db.wakeup import Channel, poke
@@ -38,11 +39,12 @@ async def working(
     number: int = 1,
     quarantined: Callable[[str], bool] = lambda name: False,
     clock: Clock = an_hour_ago,
+    transport: Transport | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker that runs the handler for everything that the module tells, for the time of the block."""
     lane = HandlerLane(a_subscription(LANE, handler=handler), clock=clock, quarantined=quarantined)
     lanes: Mapping[str, Lane] = {LANE: lane}
-    worker = Worker(EmbeddedTransport(), lambda: lanes, number=number)
+    worker = Worker(transport or EmbeddedTransport(), lambda: lanes, number=number)
     task = spawn(worker.run(), name=f"worker-{number}", pool="background")
     try:
         yield worker
