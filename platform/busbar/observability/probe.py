@@ -1,7 +1,7 @@
 """`python -m busbar.observability.probe [PATH]`: whether the process of this environment is well.
 
 For the health checks of containers. It asks PATH, or `/health/ready`, at BUSBAR_PORT; exits with 0 when the answer is
-200, and else with 1 and one sentence. It imports nothing but what comes with Python, for it is started every few seconds.
+200, and else with 1 and one sentence. It is started every few seconds, so it imports nothing but what Python brings.
 """
 
 import http.client
