@@ -16,6 +16,7 @@ package_of() {
     mvn | maven) echo maven ;;
     go) echo golang-go ;;
     wrk) echo wrk ;;
+    deck) echo deck ;;
     *) return 1 ;;
   esac
 }
