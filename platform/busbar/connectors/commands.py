@@ -14,6 +14,7 @@ from busbar.connectors import breaker
 from busbar.connectors.configuration import check_configuration
 from busbar.connectors.contract import ConnectionReport, Connector
 from busbar.connectors.desk import EndpointDesk
+from busbar.connectors.handover import CAMEL, handover_fault
 from busbar.connectors.http import failure_of
 from busbar.connectors.secrets import KeyRing, Secret
 from busbar.connectors.shared_breaker import change_breaker
@@ -38,6 +39,11 @@ update core.endpoint set name = $2, sites = $3, settings = $4::jsonb, secrets = 
 where endpoint_id = $1
 """
 
+_BY_CAMEL: Final = (
+    "Camel delivers to this endpoint, with the address and the credentials of its own configuration, which are not "
+    "tested here. With those of Busbar, by which it only asks what is new:"
+)
+
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be different at an endpoint; None stays as it is."""
@@ -50,7 +56,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     secrets: Mapping[str, Secret | None] = {}
     """Those to be set, or with None removed; the others stay."""
     runner: str | None = None
-    """`busbar` or `camel`."""
+    """`busbar` or `camel`: who delivers from now on. What Camel has been given already it brings to an end."""
     active: bool | None = None
 
 
@@ -69,13 +75,14 @@ async def create_endpoint(
     """Make an active endpoint at these sites; at all sites when none is named.
 
     Raises:
-        InvalidPayload: the connector is not installed, a site does not exist, or settings or secrets are bad; every
-            bad field is named.
+        InvalidPayload: the connector is not installed, Camel cannot be its runner, a site does not exist, or settings
+            or secrets are bad; every bad field is named.
         Forbidden: the actor does not work for all of the sites.
         Conflict: the id is taken.
     """
     kind = _connector(desk, connector)
     _require_sites(ctx, sites)
+    _check_runner(desk, kind, runner)
     secrets = secrets or {}
     stored = await check_configuration(kind, settings=settings, secrets=secrets, gate=desk.gate)
     sealed = _sealed(desk.key_ring, endpoint_id, secrets)
@@ -95,21 +102,24 @@ async def create_endpoint(
 async def change_endpoint(
     ctx: Context, desk: EndpointDesk, endpoint_id: str, changes: Changes, *, expected: IfMatch = ANY_VERSION
 ) -> int:
-    """Change an endpoint; returns its new version. New settings or secrets end a pause of the endpoint.
+    """Change an endpoint; returns its new version. New settings, secrets or another runner end a pause.
 
     Raises:
         NotFound: there is no such endpoint, or the actor works for none of its sites.
         Forbidden: the actor does not work for all of its sites, old and new.
         StaleVersion: somebody else changed it meanwhile.
         InvalidPayload: every bad field is named.
-        RuleViolated: settings or secrets are to be changed, and the connector is not installed.
+        RuleViolated: settings, secrets or runner are to be changed, and the connector is not installed.
     """
     before = await _find(ctx, endpoint_id)
     stored: str | None = None
-    if changes.settings is not None or changes.secrets:
+    is_handed_over = changes.runner == CAMEL != before["runner"]
+    if changes.settings is not None or changes.secrets or is_handed_over:
         kind = desk.connectors.get(before["connector"])
         if kind is None:
             raise RuleViolated(f"No plugin offers the connector {before['connector']}; install it first.")
+        if is_handed_over:
+            _check_runner(desk, kind, CAMEL)
         stored = await check_configuration(kind, settings=changes.settings, secrets=changes.secrets, gate=desk.gate)
     async with transaction():
         row = await _find(ctx, endpoint_id, lock=True)
@@ -133,7 +143,7 @@ async def change_endpoint(
             row["active"] if changes.active is None else changes.active,
             ctx.clock(),
         )
-        if stored is not None or changes.secrets:
+        if stored is not None or changes.secrets or changes.runner not in (None, row["runner"]):
             await change_breaker(endpoint_id, breaker.reset)
         await _record(ctx, "endpoint.change", endpoint_id, sites, _told(changes, stored))
         on_commit(_tell)
@@ -179,7 +189,8 @@ async def check_connection(ctx: Context, desk: EndpointDesk, endpoint_id: str) -
         return ConnectionReport(ok=False, detail=f"The remote did not answer within {TEST_S:g} s.")
     except Exception as error:  # noqa: BLE001 - a connector is a stranger's code
         report = ConnectionReport(ok=False, detail=_cause(error))
-    return msgspec.structs.replace(report, detail=endpoint.secrets.redacted(report.detail))
+    detail = report.detail if endpoint.runner != CAMEL else f"{_BY_CAMEL} {report.detail}"
+    return msgspec.structs.replace(report, detail=endpoint.secrets.redacted(detail))
 
 
 def _cause(error: Exception) -> str:
@@ -196,6 +207,14 @@ def _connector(desk: EndpointDesk, kind: str) -> Connector:
         message = f"Is not installed; there is {', '.join(sorted(desk.connectors)) or 'none'}."
         raise InvalidPayload("Not accepted: connector.", errors=[FieldError(field="connector", message=message)])
     return found
+
+
+def _check_runner(desk: EndpointDesk, connector: Connector, runner: str) -> None:
+    message = handover_fault(connector, brokered=desk.brokered) if runner == CAMEL else None
+    if message is not None:
+        raise InvalidPayload(
+            f"Camel cannot be the runner. {message}", errors=[FieldError(field="runner", message=message)]
+        )
 
 
 async def _find(ctx: Context, endpoint_id: str, *, lock: bool = False) -> asyncpg.Record:

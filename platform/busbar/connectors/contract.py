@@ -255,8 +255,8 @@ class Connector(msgspec.Struct, frozen=True, kw_only=True):
     deliver: Deliver
     """Deliver one event; raises Retryable, Permanent, RateLimited, AuthExpired or NothingToTell."""
     compose: Compose | None = None
-    """What `deliver` would do at the remote, for another runner to do it (`runner: camel`): made of the settings and the
-    attempt alone, as what JSON can hold. Raises Permanent or NothingToTell. None: only Busbar can deliver."""
+    """What `deliver` would do at the remote, for another runner to do it (`runner: camel`): made of the settings and
+    the attempt alone, as what JSON can hold. Raises Permanent or NothingToTell. None: only Busbar can deliver."""
     prepare: Prepare | None = None
     """Called before `compose` by a connector with tables of its own: notes there what `deliver` would note, and returns
     `Attempt.known`. It must not ask the remote. Raises Permanent or NothingToTell."""

@@ -64,7 +64,7 @@ class Poller:
 
     def _all(self) -> Iterator[tuple[OpenEndpoint, Connector]]:
         for endpoint_id in self._desk.ids():
-            endpoint = self._desk.at_work(endpoint_id)
+            endpoint = self._desk.listening(endpoint_id)
             if endpoint is None or endpoint.connector is None or endpoint.connector.poll is None:
                 continue
             if endpoint.poll_s > 0:

@@ -163,7 +163,7 @@ def _inbound(row: Any) -> InboundView:
 def _view(row: Any, desk: EndpointDesk) -> EndpointView:
     state = decode_breaker(row["breaker"])
     known = desk.get(row["endpoint_id"])
-    fault = None if known is None or known.version != row["version"] else known.fault
+    fault = None if known is None or known.version != row["version"] else desk.fault_of(known)
     if fault is None and desk.quarantined(row["connector"]):
         fault = f"The plugin {row['connector']} is quarantined; see the plugins."
     return EndpointView(

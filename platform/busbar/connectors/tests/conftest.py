@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from busbar.bus import worker
-from busbar.connectors import lane
+from busbar.connectors import verdict
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.tests import support
 from busbar.connectors.tests.support import Remote, add_endpoint, add_site, make_desk
@@ -24,8 +24,8 @@ async def remote() -> AsyncIterator[Remote]:
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "POLL_S", 0.05)
-    monkeypatch.setattr(lane, "RETRY_S_FIRST", 0.02)
-    monkeypatch.setattr(lane, "AFTER_PROBE_S", 0.7)
+    monkeypatch.setattr(verdict, "RETRY_S_FIRST", 0.02)
+    monkeypatch.setattr(verdict, "AFTER_PROBE_S", 0.7)
 
 
 @pytest.fixture
