@@ -170,6 +170,12 @@ class TestBroker:
         answer = await self.ctl("--vhost", vhost, "list_queues", "--formatter", "json", *columns)
         return {queue.name: queue for queue in msgspec.json.decode(answer, type=list[QueueCount])}
 
+    async def leader_of(self, queue: str, *, vhost: str = VHOST) -> str:
+        """The name of the node that leads a queue."""
+        answer = await self.ctl("--vhost", vhost, "list_queues", "--formatter", "json", "name", "leader")
+        leaders: dict[str, str] = {each["name"]: each["leader"] for each in json.loads(answer)}
+        return leaders[queue].partition("@")[0]
+
     async def create_vhost(self) -> str:
         """A new virtual host with the topology of `rabbitmq/definitions.json`; returns its name."""
         name = f"test-{uuid4().hex}"
@@ -271,29 +277,24 @@ async def broker(
     *, plugins: Sequence[str] = (), tls: bool = False, users: Sequence[BrokerUser] = ()
 ) -> AsyncIterator[TestBroker]:
     """A started RabbitMQ for the time of the block."""
-    with tempfile.TemporaryDirectory(prefix="busbar-broker-", ignore_cleanup_errors=True) as name:
-        ground = Ground(Path(name))
-        try:
-            node = TestBroker(ground, plugins=plugins, tls=tls, users=users)
-            await node.start()
-            yield node
-            await node.stop()
-        finally:
-            await asyncio.to_thread(ground.close)
+    async with cluster(1, plugins=plugins, tls=tls, users=users) as (node,):
+        yield node
 
 
 @contextlib.asynccontextmanager
-async def cluster(size: int = 3, *, plugins: Sequence[str] = ()) -> AsyncIterator[list[TestBroker]]:
+async def cluster(
+    size: int = 3, *, plugins: Sequence[str] = (), tls: bool = False, users: Sequence[BrokerUser] = ()
+) -> AsyncIterator[list[TestBroker]]:
     """Started nodes that have joined into one cluster, for the time of the block."""
-    with tempfile.TemporaryDirectory(prefix="busbar-cluster-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="busbar-broker-", ignore_cleanup_errors=True) as name:
         ground = Ground(Path(name))
         try:
             names = [f"rabbit{number}" for number in range(1, size + 1)]
-            peers = [f"{node}@localhost" for node in names]
-            nodes = [TestBroker(ground, node, plugins=plugins, peers=peers) for node in names]
+            peers = [f"{node}@localhost" for node in names] if size > 1 else []
+            nodes = [TestBroker(ground, node, plugins=plugins, tls=tls, users=users, peers=peers) for node in names]
+            # One after the other: the first makes the cluster, and with the last come the queues.
             for node in nodes:
                 await node.start()
-            await nodes[0].ctl("await_online_nodes", str(size))
             yield nodes
         finally:
             await asyncio.to_thread(ground.close)
