@@ -219,6 +219,7 @@ async def serving(platform: Platform) -> AsyncIterator[str]:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=STOP_S,
         )
         server = Server(config)
