@@ -30,6 +30,7 @@ from busbar.bus.transport import Transport
 from busbar.bus.worker import Lane, Worker
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.egress import BadAllowEntry
+from busbar.connectors.outcomes import OutcomeReader
 from busbar.connectors.poller import Poller
 from busbar.connectors.secrets import KeyRing, KeyRingBox, load_key_ring
 from busbar.db import DATABASE_TROUBLE, DB, end_tasks, fetchval, open_pools, spawn
@@ -176,6 +177,7 @@ def _open_desk(settings: Settings, catalog: Catalog, key_ring: KeyRing, clock: C
             allow_loopback=settings.allow_loopback,
             clock=clock,
             quarantined=catalog.quarantined,
+            brokered=settings.amqp_url is not None,
         )
     except BadAllowEntry as error:
         raise BadSettings(f"Busbar cannot start with these settings. BUSBAR_EGRESS: {error.detail}") from error
@@ -230,6 +232,9 @@ async def _start_work(
     def lanes() -> Mapping[str, Lane]:
         return handler_lanes | {name: endpoints.lane(endpoint) for name, endpoint in routes.subscriptions()}
 
+    if broker is not None:
+        endpoints.hand_over_through(broker)
+        OutcomeReader(endpoints).consume_from(broker)
     transport, followers = await _open_bus(stack, broker, handlers, routes)
     worker = Worker(transport, lanes, number=number)
     relay = Relay([handlers, routes], transport.publish)

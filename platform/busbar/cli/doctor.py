@@ -13,6 +13,7 @@ from busbar.cli.session import database, plugins
 from busbar.connectors.secrets import find_key_ring
 from busbar.db import DATABASE_TROUBLE, fetch, fetchrow, fetchval, open_pools
 from busbar.errors import BusbarError
+from busbar.events import ledger
 from busbar.observability.logs import configure_logging
 from busbar.schema.core import CORE
 from busbar.schema.runner import migration_files
@@ -21,6 +22,7 @@ from busbar.settings import Settings, read_settings
 _FREE_GB_MIN = 2
 _SKEW_S_MAX = 2.0
 _OUTBOX_S_MAX = 60
+_HANDED_OVER_S_MAX = 300
 _NAME_WIDTH = len("dead letters") + 2
 
 
@@ -105,6 +107,11 @@ async def _database_findings(*, has_key: bool) -> AsyncIterator[Finding]:
     waiting = f"{_counted(row['waiting'], 'event')} in it"
     text = f"{waiting}, the oldest for {row['oldest_s']} s" if row["waiting"] else "empty"
     yield Finding("outbox", row["oldest_s"] <= _OUTBOX_S_MAX, text)
+    for endpoint_id, found in sorted((await ledger.with_runners()).items()):
+        waiting = _counted(found.count, "delivery", "deliveries")
+        text = f"{waiting} of {endpoint_id} at Camel without an outcome, the oldest for {found.oldest_s:.0f} s"
+        healthy = found.oldest_s <= _HANDED_OVER_S_MAX
+        yield Finding("handed over", healthy, text if healthy else f"{text}; see whether Camel runs")
     failed = await fetch("select name, last_error from core.job where last_error is not null order by name")
     text = "; ".join(f"{row['name']} failed last: {row['last_error']}" for row in failed)
     yield Finding("jobs", not failed, text or "none failed last")
@@ -112,5 +119,5 @@ async def _database_findings(*, has_key: bool) -> AsyncIterator[Finding]:
     yield Finding("dead letters", dead == 0, f"{dead}: see GET /api/v1/deliveries?state=dead" if dead else "none")
 
 
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+def _counted(number: int, thing: str, things: str = "") -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {things or thing + 's'}"

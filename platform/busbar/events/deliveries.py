@@ -49,6 +49,8 @@ class DeliveryView(msgspec.Struct, frozen=True, kw_only=True):
     """The tries that count towards the limit; a remote that is known to be down is not the delivery's fault."""
     next_attempt_at: datetime | None
     """Null unless it is pending or retrying."""
+    handed_over_at: datetime | None
+    """Since when Apache Camel has it and has not told the outcome; null unless it is in flight there."""
     last_error: str | None
     """Why it failed, waits, or was skipped."""
     remote_id: str | None
@@ -64,10 +66,13 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     finished_at: datetime
     outcome: str
-    """`delivered`, `retrying` or `dead`; `lost` when its worker vanished, `given_back` when its worker was stopped."""
+    """`delivered`, `retrying`, `dead` or `skipped`; `pending` when nothing could be tried; `lost` when its worker
+    vanished, or no outcome came from Camel; `given_back` when its worker was stopped."""
     detail: str | None
     worker: int
-    """The process that tried."""
+    """The process that tried, or that handed it over."""
+    runner: str
+    """Who tried: `busbar` or `camel`."""
 
 
 class DeliveryDetail(DeliveryView, frozen=True, kw_only=True):
@@ -128,13 +133,13 @@ class DeliverySummary(msgspec.Struct, frozen=True, kw_only=True):
 _COLUMNS = """
 d.delivery_id, d.event_id, e.event_type, e.subject, e.module, d.site_id as site, e.correlation_id, d.position,
 d.subscription, d.endpoint_id, d.route_id, d.route_version, d.ordering_key, d.state, d.attempts, d.charged,
-case when d.state in ('pending', 'retrying') then d.next_attempt_at end as next_attempt_at, d.last_error, d.remote_id,
-d.created_at, d.updated_at, d.finished_at
+case when d.state in ('pending', 'retrying') then d.next_attempt_at end as next_attempt_at, d.handed_over_at,
+d.last_error, d.remote_id, d.created_at, d.updated_at, d.finished_at
 """
 _TABLES = "core.delivery d join core.event e using (event_id)"
 _BY_ID = {"delivery_id": SortColumn(sql="d.delivery_id", type=int)}
 _ATTEMPTS = """
-select attempt, started_at, finished_at, outcome, detail, worker from core.delivery_attempt
+select attempt, started_at, finished_at, outcome, detail, worker, runner from core.delivery_attempt
 where delivery_id = $1 order by id
 """
 

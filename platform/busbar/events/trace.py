@@ -46,6 +46,8 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None = None
     """A decision's state at first, or an attempt's outcome."""
     attempt: int | None = None
+    runner: str | None = None
+    """Who made an attempt: `busbar` or `camel`."""
     ended_at: datetime | None = None
     """When an attempt ended."""
     detail: str | None = None
@@ -100,7 +102,7 @@ where (object_kind = 'ticket' and object_id = any($1::text[]) and correlation_id
 order by audit_id limit $4
 """
 _TRIES = """
-select a.delivery_id, a.attempt, a.started_at, a.finished_at, a.outcome, a.detail
+select a.delivery_id, a.attempt, a.started_at, a.finished_at, a.outcome, a.detail, a.runner
 from core.delivery_attempt a where a.delivery_id = any($1::bigint[]) order by a.id limit $2
 """
 _REMOTE = (
@@ -249,14 +251,16 @@ def _attempts(tries: Sequence[asyncpg.Record], deliveries: Sequence[DeliveryView
     for row in tries:
         delivery = by_id[row["delivery_id"]]
         to = f" to {delivery.endpoint_id}" if delivery.endpoint_id else ""
+        by = " by Camel" if row["runner"] == "camel" else ""
         steps.append(
             TraceStep(
                 at=row["started_at"],
                 ended_at=row["finished_at"],
                 kind="attempt",
-                text=f"Attempt {row['attempt']} of {delivery.subscription}{to}: {row['outcome']}.",
+                text=f"Attempt {row['attempt']} of {delivery.subscription}{to}{by}: {row['outcome']}.",
                 state=row["outcome"],
                 attempt=row["attempt"],
+                runner=row["runner"],
                 detail=row["detail"],
                 remote_id=delivery.remote_id if row["outcome"] == "delivered" else None,
                 **_facts(delivery),
