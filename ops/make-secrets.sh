@@ -32,3 +32,8 @@ done
 head -c 32 /dev/urandom | base64 | keep busbar_secret_key
 echo "postgresql://busbar:$(cat "$folder/busbar_database_password")@postgres:5432/busbar" | keep database_url
 echo "amqp://busbar:$(cat "$folder/busbar_broker_password")@rabbitmq:5672/busbar" | keep amqp_url
+echo "amqp://camel:$(cat "$folder/camel_broker_password")@rabbitmq:5672/busbar" | keep camel_amqp_url
+# Camel's credentials at the remote systems: those of the simulators, until somebody puts the real ones there.
+for name in itsm_password erp_password crm_client_secret; do
+  keep "$name" <"$folder/simulator_password"
+done
