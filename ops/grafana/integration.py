@@ -116,14 +116,14 @@ def _camel(page: Page) -> None:
     page.lines(
         "Handed over",
         "Deliveries that Camel has, and owes an outcome.",
-        Query(expr="busbar:handed_over:max", legend="handed over"),
+        Query(expr="busbar:handed_over:max", legend="{{endpoint}}"),
         unit=units.Short,
         width=6,
     )
     page.lines(
         "Oldest without outcome",
         "How long Camel has owed the oldest outcome; after ten minutes Busbar hands it over again.",
-        Query(expr="busbar:handed_over_oldest_seconds:max", legend="oldest"),
+        Query(expr="busbar:handed_over_age_seconds:max", legend="{{endpoint}}"),
         unit=units.Seconds,
         width=6,
     )

@@ -20,7 +20,7 @@ from busbar.connectors.http import failure_of
 from busbar.connectors.open_endpoint import OpenEndpoint
 from busbar.connectors.shared_breaker import SharedBreaker
 from busbar.connectors.verdict import Admitted, Desk, Judge, attempt_of, unused
-from busbar.db import DATABASE_TROUBLE
+from busbar.db import DATABASE_TROUBLE, fetch
 from busbar.db.group_write import GroupWriter
 from busbar.events import ledger
 from busbar.events.ledger import Claimed, Outcome, WithRunner
@@ -46,6 +46,8 @@ HANDED_OVER_AGE: Final = GaugeFamily(
     help="How long the oldest of these is under way, by endpoint.",
     labels=("endpoint",),
 )
+
+_OF_OTHER_RUNNERS = "select endpoint_id from core.endpoint where runner <> 'busbar' and active"
 
 
 class Publisher(Protocol):
@@ -224,8 +226,12 @@ def _message(held: Claimed, endpoint: OpenEndpoint, attempt: Attempt, composed: 
 
 
 async def handover_readings() -> Iterable[Reading]:
-    """How many deliveries are with another runner, and since when, for the metrics."""
-    return _readings(await ledger.with_runners())
+    """How many deliveries are with another runner, and since when, for the metrics.
+
+    An endpoint with another runner is shown with 0 when that owes nothing: what is missing raises no alarm.
+    """
+    idle = {row["endpoint_id"]: WithRunner(count=0, oldest_s=0.0) for row in await fetch(_OF_OTHER_RUNNERS)}
+    return _readings(idle | await ledger.with_runners())
 
 
 def _readings(found: Mapping[str, WithRunner]) -> Iterable[Reading]:

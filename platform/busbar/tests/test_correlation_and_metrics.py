@@ -234,6 +234,17 @@ class TestMetrics:
         await (await app.client()).post("/endpoints", body)
         assert list((await scrape(app)).values("breaker_state", endpoint="desk")) == [0]
 
+    async def test_show_that_nothing_is_handed_over_to_camel_before_something_is(self, app: RunningApp) -> None:
+        settings = {"base_url": "http://127.0.0.1:9", "username": "busbar"}
+        body = {"endpoint_id": "by-camel", "connector": "itsm", "name": "Service desk", "settings": settings}
+        await (await app.client()).post("/endpoints", body)
+        # The API takes it only from a platform with a broker.
+        await execute("update core.endpoint set runner = 'camel' where endpoint_id = 'by-camel'")
+        seen = await scrape(app)
+        for name in ("busbar_handed_over", "busbar_handed_over_age_seconds"):
+            assert list(seen.values(name, endpoint="by-camel")) == [0], name
+            assert not list(seen.values(name, endpoint="desk")), name
+
     async def test_have_everything_that_the_specification_lists(self, app: RunningApp) -> None:
         names = {sample.name for sample in (await scrape(app)).samples}
         for name in (
