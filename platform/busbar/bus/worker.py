@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 POLL_S = 1.0
 RUNNING_MAX = 64
 PER_LANE_MAX = 16
+RISKY_S = 2.0
+"""So often a worker looks for deliveries that must be tried alone, and so long it goes on with them."""
 
 
 class Lane(Protocol):
@@ -55,6 +58,7 @@ class Worker:
         self._clock = clock
         self._running: dict[asyncio.Task[None], Claimed] = {}
         self._stopping = False
+        self._risky_s = time.monotonic()
         self._settle: GroupWriter[tuple[Claimed, Outcome], bool] = GroupWriter(
             self._write_outcomes, name="outcomes", batch_max=128, waiting_max=10_000, flushers=1, pool="background"
         )
@@ -65,7 +69,7 @@ class Worker:
             self._wake = there_is_work
             while not self._stopping:
                 try:
-                    taken = await self._take()
+                    taken = await self._take_risky() or await self._take()
                 except DATABASE_TROUBLE as error:
                     log.warning("worker_round_failed", error=str(error) or repr(error))
                     await asyncio.sleep(POLL_S / 2)
@@ -95,12 +99,40 @@ class Worker:
             return 0
         held = await self._transport.take(free, worker=self._number)
         for one in held:
-            task = spawn(
-                self._attempt(lanes[one.subscription], one), name=f"delivery-{one.delivery_id}", pool="background"
-            )
-            self._running[task] = one
-            task.add_done_callback(self._finished)
+            self._start(lanes[one.subscription], one)
         return len(held)
+
+    async def _take_risky(self) -> int:
+        """Try what has lost its worker before, one by one with nothing else at work; returns how many.
+
+        If it is what ends processes it takes nothing else with it, and the ledger parks it.
+        """
+        if time.monotonic() - self._risky_s < RISKY_S:
+            return 0
+        tried = 0
+        lanes = {name: lane for name, lane in self._lanes().items() if lane.free(0) > 0}
+        if await ledger.has_risky(list(lanes)):
+            await self._nothing_at_work()
+            until_s = time.monotonic() + RISKY_S
+            while not self._stopping and time.monotonic() < until_s:
+                one = await ledger.claim_risky(list(lanes), worker=self._number)
+                if one is None:
+                    break
+                log.warning("tried_alone", delivery_id=one.delivery_id, subscription=one.subscription)
+                self._start(lanes[one.subscription], one)
+                await self._nothing_at_work()
+                tried += 1
+        self._risky_s = time.monotonic()
+        return tried
+
+    async def _nothing_at_work(self) -> None:
+        while self._running:
+            await asyncio.wait(list(self._running))
+
+    def _start(self, lane: Lane, held: Claimed) -> None:
+        task = spawn(self._attempt(lane, held), name=f"delivery-{held.delivery_id}", pool="background")
+        self._running[task] = held
+        task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         held = self._running.pop(task)

@@ -8,6 +8,9 @@
 A delivery that is in flight is held by a worker, and by its lease; once it is handed over to another runner, by its
 lease alone, for that runner goes on when the worker is gone.
 
+A delivery whose worker is lost may be what ended it. After `RISKY_LOST` such attempts in a row it is risky: a worker
+takes it with nothing else at work, so that it takes nothing with it, and after `LOST_MAX` it is dead.
+
 At every moment: deliveries = delivered + skipped + pending + retrying + in_flight + dead, and nothing is removed.
 """
 
@@ -26,6 +29,10 @@ LEASE_S = 60
 """After so long an attempt is taken to be lost, whatever its worker seems; longer than any remote call may take."""
 HANDOVER_LEASE_S = 600
 """After so long without an outcome another runner is taken to have lost what was handed over to it."""
+RISKY_LOST = 2
+LOST_MAX = 5
+RISKY_PAUSE_S = 2
+"""So much longer a risky delivery waits after each loss: whoever restarts its process gets other work done between."""
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +80,13 @@ class WithRunner(msgspec.Struct, frozen=True, kw_only=True):
     """How long the oldest of them is under way."""
 
 
-_TAKEABLE = """d.state in ('pending', 'retrying') and d.next_attempt_at <= now() and not exists (
+_READY = """d.state in ('pending', 'retrying') and d.next_attempt_at <= now() and not exists (
             select 1 from core.delivery earlier
             where earlier.subscription = d.subscription and earlier.ordering_key = d.ordering_key
             and earlier.position < d.position and earlier.state in ('pending', 'retrying', 'in_flight'))"""
 """It is due, and no earlier one of its subscription and ordering key is unfinished."""
+_TAKEABLE = f"d.lost < {RISKY_LOST} and {_READY}"
+_RISKY = f"d.lost >= {RISKY_LOST} and {_READY}"
 
 _HELD = """d.delivery_id, d.subscription, d.ordering_key, d.endpoint_id, d.route_id, d.attempts, d.charged, d.document,
     d.worker, d.updated_at as claimed_at, e.event_id, e.event_type, e.module, e.site_id, e.subject, e.time, e.data,
@@ -118,6 +127,12 @@ _CLAIM_NEXT = _CLAIM.format(
         order by d.position limit 1 for update of d skip locked
     ) d"""
 )
+_CLAIM_RISKY = _CLAIM.format(
+    found=f"""
+    select d.delivery_id from core.delivery d where d.subscription = any($2::text[]) and {_RISKY}
+    order by d.position limit 1 for update of d skip locked"""
+)
+_HAS_RISKY = f"select exists(select from core.delivery d where d.subscription = any($1::text[]) and {_RISKY})"
 _WAITING_KEYS = """
 select distinct d.subscription, d.ordering_key from unnest($1::text[], $2::uuid[]) as told (subscription, event_id)
 join core.delivery d on d.event_id = told.event_id and d.subscription = told.subscription
@@ -140,7 +155,7 @@ with outcome as (
     set state = o.state, last_error = case when o.state = 'delivered' then null else o.detail end,
         remote_id = coalesce(o.remote_id, d.remote_id), charged = d.charged + o.charge::int,
         next_attempt_at = coalesce(o.retry_at, d.next_attempt_at), worker = null, lease_until = null,
-        handed_over_at = null, updated_at = now(),
+        handed_over_at = null, updated_at = now(), lost = case when o.state = 'pending' then d.lost else 0 end,
         finished_at = case when o.state in ('delivered', 'dead', 'skipped') then now() end
     from outcome o
     where d.delivery_id = o.delivery_id and d.worker = o.worker and d.attempts = o.attempt and d.state = 'in_flight'
@@ -157,14 +172,16 @@ select delivery_id from settled
 _GIVE_BACK = """
 with held as (
     select delivery_id, attempts, worker, updated_at as started_at, {detail} as detail,
-        case when handed_over_at is null then 'busbar' else 'camel' end as runner
+        case when handed_over_at is null then 'busbar' else 'camel' end as runner, {lost} as lost, {dead} as dead
     from core.delivery
     where state = 'in_flight' and {held}
     for update skip locked
 ), given_back as (
     update core.delivery d
-    set state = 'retrying', worker = null, lease_until = null, handed_over_at = null, next_attempt_at = now(),
-        updated_at = now(), last_error = held.detail
+    set state = case when held.dead then 'dead' else 'retrying' end, lost = held.lost, worker = null,
+        lease_until = null, handed_over_at = null, last_error = held.detail, updated_at = now(),
+        next_attempt_at = now() + make_interval(secs => {pause_s} * greatest(held.lost - 1, 0)),
+        finished_at = case when held.dead then now() end
     from held where d.delivery_id = held.delivery_id
     returning d.delivery_id
 ), told as (
@@ -177,13 +194,21 @@ select delivery_id from given_back
 _TAKE_OVER = _GIVE_BACK.format(
     held=f"(lease_until < now() or (handed_over_at is null and worker = any($1::int[]) and {WORKER_GONE}))",
     outcome="'lost'",
-    detail="case when handed_over_at is null then 'the worker was lost during the attempt' "
-    "else 'Camel sent no outcome in time' end",
+    detail="case when handed_over_at is not null then 'Camel sent no outcome in time' "
+    f"when lost + 1 < {LOST_MAX} then 'the worker was lost during the attempt' "
+    "else 'the worker was lost during the attempt, ' || lost + 1 || ' times in a row, lately with nothing else at "
+    "work: it seems to end the process, see the end of its log' end",
+    lost="lost + (handed_over_at is null)::int",
+    dead=f"handed_over_at is null and lost + 1 >= {LOST_MAX}",
+    pause_s=RISKY_PAUSE_S,
 )
 _RELEASE = _GIVE_BACK.format(
     held="worker = $1 and handed_over_at is null",
     outcome="'given_back'",
     detail="'the worker was stopped during the attempt'",
+    lost="lost",
+    dead="false",
+    pause_s=0,
 )
 _HAND_OVER = f"""
 update core.delivery d
@@ -226,6 +251,16 @@ async def claim_next(finished: Sequence[tuple[str, str]], *, worker: int) -> lis
     """Take the next delivery of each of these subscriptions and ordering keys, where there is one that is due."""
     rows = await fetch(_CLAIM_NEXT, worker, [name for name, _ in finished], [key for _, key in finished])
     return _claimed(rows)
+
+
+async def has_risky(subscriptions: Sequence[str]) -> bool:
+    """Whether there is a risky delivery to be tried alone."""
+    return bool(await fetchval(_HAS_RISKY, list(subscriptions)))
+
+
+async def claim_risky(subscriptions: Sequence[str], *, worker: int) -> Claimed | None:
+    """Take the oldest risky delivery that is due; the worker must have nothing else at work until it has ended."""
+    return next(iter(_claimed(await fetch(_CLAIM_RISKY, worker, list(subscriptions)))), None)
 
 
 async def waiting_keys(told: Sequence[tuple[str, UUID]]) -> set[tuple[str, str]]:
@@ -324,7 +359,10 @@ async def suspects() -> set[int]:
 
 
 async def take_over(workers: set[int]) -> int:
-    """Give back what the gone workers held, and every attempt whose lease has run out; returns how many."""
+    """Give back what the gone workers held, and every attempt whose lease has run out; returns how many.
+
+    What was lost for the `LOST_MAX`-th time in a row is dead instead.
+    """
     return len(await fetch(_TAKE_OVER, sorted(workers)))
 
 

@@ -34,8 +34,8 @@ class Delivery(Table, tablename="delivery", schema="core", db=DB):
     """One event for one subscription: where it stands, and how often it was tried.
 
     `attempts` counts every try; `charged` those that count towards the limit: a try against a remote that is known to
-    be down is not the delivery's fault. While `handed_over_at` is set, another runner has it: it is held by its lease
-    alone, and no more by the worker that handed it over.
+    be down is not the delivery's fault; `lost` those in a row whose worker was lost. While `handed_over_at` is set,
+    another runner has it: it is held by its lease alone, and no more by the worker that handed it over.
     """
 
     delivery_id = BigSerial(primary_key=True)
@@ -50,6 +50,7 @@ class Delivery(Table, tablename="delivery", schema="core", db=DB):
     state = Text(default=None, null=False)
     attempts = Integer(default=0, null=False)
     charged = Integer(default=0, null=False)
+    lost = Integer(default=0, null=False)
     next_attempt_at = Timestamptz(default=None, null=False)
     worker = Integer(default=None, null=True)
     lease_until = Timestamptz(default=None, null=True)
