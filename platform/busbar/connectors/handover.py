@@ -81,6 +81,7 @@ class Handover:
         self.publisher: Publisher | None = None
         """None in a process that does not work on deliveries, or without a broker."""
         self._under_way: Counter[str] = Counter()
+        self._changes = 0
         self._holding: GroupWriter[Claimed, bool] = GroupWriter(_hold, name="handovers", flushers=1, pool="background")
 
     @property
@@ -94,17 +95,23 @@ class Handover:
 
     async def refresh(self) -> None:
         """Count anew what is under way: other processes hand over and hear outcomes too."""
-        self._under_way = Counter({name: each.count for name, each in (await ledger.with_runners()).items()})
+        before = self._changes
+        counted = await ledger.with_runners()
+        # What changed here meanwhile would be lost; where nothing moves because all is full, nothing changes.
+        if self._changes == before:
+            self._under_way = Counter({name: each.count for name, each in counted.items()})
 
     async def hold(self, held: Claimed) -> bool:
         """Hold it for the other runner; False if the attempt was taken over meanwhile."""
         is_ours = await self._holding.submit(held)
         self._under_way[held.endpoint_id or ""] += is_ours
+        self._changes += 1
         return is_ours
 
     def ended(self, endpoint_id: str) -> None:
         """One has its outcome, or came back unsent."""
         self._under_way[endpoint_id] = max(0, self._under_way[endpoint_id] - 1)
+        self._changes += 1
 
     async def publish(self, message: Outgoing) -> None:
         """Give it to the broker, which has it safely then.

@@ -24,6 +24,7 @@ from busbar.connectors.contract import (
     Endpoint,
     InboundMessage,
     NothingToTell,
+    Permanent,
     Receipt,
     RemoteChange,
 )
@@ -134,6 +135,17 @@ async def deliver(endpoint: Endpoint, attempt: Attempt) -> Receipt:
     return Receipt(remote_id=answer["id"], duplicate=answer["duplicate"], marker=answer["revision"])
 
 
+def compose(settings: AcmeSettings, attempt: Attempt) -> dict[str, Any]:
+    subject = attempt.event["subject"]
+    if subject.startswith("idle"):
+        raise NothingToTell("Acme keeps no such records.")
+    if subject.startswith("bad"):
+        raise Permanent("Acme cannot be told of it.")
+    if subject == "broken":
+        raise KeyError("ticket_id")
+    return {"path": "/records", "body": {"subject": subject, "event": attempt.event["id"]}, "of": settings.project}
+
+
 async def check(endpoint: Endpoint) -> ConnectionReport:
     token = endpoint.secrets["token"].reveal() if "token" in endpoint.secrets else "none"
     async with endpoint.http.get(
@@ -155,6 +167,7 @@ ACME = Connector(
     settings=AcmeSettings,
     secrets=("token",),
     deliver=deliver,
+    compose=compose,
     test_connection=check,
     receive=receive,
     default_pattern="pm.*",
@@ -171,7 +184,12 @@ def context(*, sites: Sequence[str] = ("*",), permissions: Sequence[str] = ("*",
     return Context(actor=actor, correlation_id="test-correlation", clock=utc_now)
 
 
-def make_desk(*, quarantined: Callable[[str], bool] = lambda name: False, connector: Connector = ACME) -> EndpointDesk:
+def make_desk(
+    *,
+    quarantined: Callable[[str], bool] = lambda name: False,
+    connector: Connector = ACME,
+    brokered: bool = False,
+) -> EndpointDesk:
     """The endpoints of an imagined process."""
     return EndpointDesk(
         {connector.kind: connector},
@@ -181,6 +199,7 @@ def make_desk(*, quarantined: Callable[[str], bool] = lambda name: False, connec
         clock=utc_now,
         quarantined=quarantined,
         policy=QUICK,
+        brokered=brokered,
     )
 
 

@@ -94,6 +94,7 @@ class TestALane:
     async def test_takes_nothing_for_an_endpoint_that_is_unknown_off_or_camels(
         self, desk: EndpointDesk, remote: Remote
     ) -> None:
+        desk.brokered = True
         lane = desk.lane("acme-1")
         assert lane.free(0) == 8
         assert lane.free(5) == 3
