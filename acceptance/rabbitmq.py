@@ -18,6 +18,9 @@ BUS = os.environ.get("BUSBAR_ACCEPTANCE_BUS", "embedded")
 if BUS not in BUSES:
     raise ValueError(f"BUSBAR_ACCEPTANCE_BUS is {BUS!r}, which is not one of {', '.join(BUSES)}")
 
+RUNNER = "camel" if BUS == "camel" else "busbar"
+"""Who sends to the remote systems."""
+
 
 class Server:
     """The server of this run; it is started when somebody needs it, and ends with the run."""

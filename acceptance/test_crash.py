@@ -10,6 +10,7 @@ import pytest
 
 from acceptance.api import Api
 from acceptance.processes import Busbar, Ended, Installation, installation
+from acceptance.rabbitmq import BUS, RUNNER
 from acceptance.world import World, incident, world
 
 POINTS = {
@@ -20,12 +21,16 @@ POINTS = {
     "relay_before_commit": (1, 4),
     "relay_after_commit": (1, 4),
     "worker_after_claim": (1, 8),
-    "connector_before_remote": (1, 8),
-    "connector_after_remote": (1, 8),
     "worker_before_ledger": (1, 8),
     "worker_after_ledger": (1, 8),
 }
 """Each step of the path, and between which passings of it the process dies."""
+if RUNNER == "busbar":
+    POINTS |= {"connector_before_remote": (1, 8), "connector_after_remote": (1, 8)}
+else:
+    POINTS |= {"handover_before_broker": (1, 8), "handover_after_broker": (1, 8)}
+if BUS != "embedded":
+    POINTS |= {"publication_before_cursor": (1, 4)}
 RUNS = 10
 REPORTS_PER_RUN = 6
 

@@ -5,6 +5,7 @@ import time
 
 from acceptance.api import Api
 from acceptance.processes import installation
+from acceptance.runner import busbar_only
 from acceptance.world import incident, world
 
 
@@ -44,6 +45,7 @@ class TestWalkThrough:
                 assert "walk-through-1" in str(trace)
                 assert record["sys_id"] in str(trace)
 
+    @busbar_only
     async def test_closing_the_ticket_resolves_the_record_over_tls(self) -> None:
         async with installation() as installed, world(installed) as around:
             busbar = await installed.start()

@@ -11,6 +11,8 @@ from typing import Any
 from acceptance.api import Api, RemoteControl
 from acceptance.json_process import JsonProcess
 from acceptance.processes import PASSWORD, Busbar, Installation, free_port
+from acceptance.rabbitmq import RUNNER
+from acceptance.runner import runner
 
 SITE = "north"
 COST_CENTER = "CC-100"
@@ -91,7 +93,7 @@ class Utility:
     async def _connect(
         self, api: Api, kind: str, settings: dict[str, Any], secrets: dict[str, str], pattern: str
     ) -> None:
-        endpoint = {"endpoint_id": kind, "connector": kind, "name": kind, "settings": settings}
+        endpoint = {"endpoint_id": kind, "connector": kind, "name": kind, "runner": RUNNER, "settings": settings}
         secrets = secrets | {"webhook_secret": WEBHOOK_SECRET}
         await api.post("/api/v1/endpoints", endpoint | {"secrets": secrets})
         route = {"route_id": f"to-{kind}", "name": f"To {kind}", "pattern": [pattern], "endpoint_id": kind}
@@ -135,7 +137,16 @@ async def utility(installed: Installation) -> AsyncIterator[Utility]:
         RemoteSystem, "crm", installed.folder, "--client-id", "busbar", "--client-secret", PASSWORD
     )
     try:
-        yield Utility(installed, erp, crm)
+        async with runner(
+            installed,
+            ERP_URL=erp.ready["url"],
+            ERP_USERNAME=erp.ready["username"],
+            ERP_PASSWORD=erp.ready["password"],
+            CRM_URL=crm.ready["url"],
+            CRM_CLIENT_ID=crm.ready["client_id"],
+            CRM_CLIENT_SECRET=crm.ready["client_secret"],
+        ):
+            yield Utility(installed, erp, crm)
     finally:
         erp.stop()
         crm.stop()

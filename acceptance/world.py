@@ -11,6 +11,8 @@ from typing import Any
 from acceptance.api import Api, RemoteControl
 from acceptance.json_process import JsonProcess
 from acceptance.processes import Busbar, Installation
+from acceptance.rabbitmq import RUNNER
+from acceptance.runner import runner
 
 ASSETS = 40
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes....").decode()
@@ -39,6 +41,7 @@ class World:
                 "endpoint_id": "service-desk",
                 "connector": "itsm",
                 "name": "Service desk",
+                "runner": RUNNER,
                 "settings": address | {"username": self._ready["username"], "timeout_s": 5},
                 "secrets": {"password": self._ready["password"], "webhook_secret": WEBHOOK_SECRET},
             },
@@ -104,7 +107,14 @@ async def world(installed: Installation) -> AsyncIterator[World]:
     process = JsonProcess("-m", "busbar_itsm.simulator", "--port", "0", "--tls-port", "0", "--state-file", str(effects))
     try:
         ready = await asyncio.to_thread(process.read)
-        yield World(installed, ready)
+        async with runner(
+            installed,
+            ITSM_URL=ready["url"],
+            ITSM_ENDPOINT="service-desk",
+            ITSM_USERNAME=ready["username"],
+            ITSM_PASSWORD=ready["password"],
+        ):
+            yield World(installed, ready)
     finally:
         process.terminate()
 
