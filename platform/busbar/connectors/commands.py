@@ -40,8 +40,8 @@ where endpoint_id = $1
 """
 
 _BY_CAMEL: Final = (
-    "Camel delivers to this endpoint, with the address and the credentials of its own configuration, which are not "
-    "tested here. With those of Busbar, by which it only asks what is new:"
+    "Camel delivers to this endpoint, by the address and credentials of its own configuration, which are not tested "
+    "here. By Busbar's, which serve to ask what is new:"
 )
 
 

@@ -169,6 +169,23 @@ class TestDoctor:
         assert re.search(r"1 event in it, the oldest for 30\d s", bad[1])
         assert "1: see GET /api/v1/deliveries?state=dead" in bad[2]
 
+    async def test_finds_deliveries_that_camel_has_had_for_too_long(
+        self, home: Home, database: asyncpg.Connection
+    ) -> None:
+        await database.execute(
+            "insert into core.delivery (event_id, position, subscription, endpoint_id, site_id, state, handed_over_at, "
+            "next_attempt_at, created_at, updated_at) select gen_random_uuid(), n, 'route:mm', 'sap', 's', "
+            "'in_flight', now() - interval '6 min', now(), now(), now() from generate_series(1, 2) n"
+        )
+        try:
+            ended = await home.run("doctor")
+        finally:
+            await database.execute("truncate core.delivery cascade")
+        assert ended.code == 1
+        [bad] = [line for line in ended.told.splitlines() if line.startswith("bad")]
+        told = r"bad  handed over   2 deliveries of sap at Camel without an outcome, the oldest for 36\d s; see whether"
+        assert re.match(told, bad)
+
 
 class TestLostKey:
     async def test_is_found_by_doctor_and_stops_every_start_without_a_new_one(self, home: Home) -> None:

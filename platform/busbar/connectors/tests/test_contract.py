@@ -64,6 +64,15 @@ class TestADeclaration:
         with pytest.raises(TypeError, match=f"acme: {role} must be an async function"):
             declare(**{role: lambda *_: None})
 
+    def test_that_composes_does_so_without_waiting_and_prepares_only_then(self) -> None:
+        assert declare(compose=lambda settings, attempt: {}, prepare=Callable_()).prepare is not None
+        with pytest.raises(TypeError, match="acme: compose must not be an async function"):
+            declare(compose=Callable_())
+        with pytest.raises(TypeError, match="acme: prepare must be an async function"):
+            declare(compose=lambda settings, attempt: {}, prepare=lambda *_: {})
+        with pytest.raises(ValueError, match="prepare is for a connector that composes"):
+            declare(prepare=Callable_())
+
     def test_with_settings_that_are_no_struct_is_refused(self) -> None:
         with pytest.raises(TypeError, match="settings"):
             declare(settings=dict)

@@ -11,7 +11,7 @@ from busbar.connectors.breaker import BreakerState
 from busbar.connectors.desk import EndpointDesk
 from busbar.connectors.routes import EndpointChange, NewEndpoint
 from busbar.connectors.signature import new_signing_secret
-from busbar.connectors.tests.support import CANARY, Remote, add_deliveries, make_desk
+from busbar.connectors.tests.support import ACME, CANARY, Remote, add_deliveries, make_desk
 from busbar.connectors.tests.web import Site, serving
 from busbar.db import execute, fetch, fetchval
 
@@ -179,6 +179,54 @@ class TestChangingAnEndpoint:
         await execute("update core.delivery set state = 'retrying', next_attempt_at = now() + interval '5 minutes'")
         assert (await site.client.post("/endpoints/acme-1/resume")).status_code == 200
         assert await fetchval("select next_attempt_at <= now() from core.delivery")
+
+
+class TestTheRunner:
+    async def test_is_not_camel_without_a_broker_and_the_answer_names_the_setting(
+        self, site: Site, remote: Remote
+    ) -> None:
+        made = await site.client.post("/endpoints", json=entry(remote, runner="camel"))
+        changed = await site.client.patch("/endpoints/acme-1", json={"runner": "camel"})
+        for answer in (made, changed):
+            assert (answer.status_code, answer.json()["code"]) == (400, "VAL_001")
+            assert bad_fields(answer.json()) == ["runner"]
+            assert "set AMQP_URL and start Busbar again" in answer.json()["detail"]
+        assert (await site.client.get("/endpoints/acme-1")).json()["runner"] == "busbar"
+        assert (await site.client.get("/endpoints/acme-2")).status_code == 404
+
+    async def test_is_not_camel_for_a_connector_that_cannot_say_what_it_would_send(
+        self, desk: EndpointDesk, remote: Remote
+    ) -> None:
+        silent = make_desk(connector=msgspec.structs.replace(ACME, compose=None), brokered=True)
+        async with serving(silent) as site:
+            await site.sign_in("boss")
+            answer = (await site.client.post("/endpoints", json=entry(remote, runner="camel"))).json()
+        await silent.close()
+        assert bad_fields(answer) == ["runner"]
+        assert "The connector acme cannot say what it would send" in answer["detail"]
+
+    async def test_may_be_camel_and_busbar_again_and_a_new_one_ends_a_pause(
+        self, site: Site, desk: EndpointDesk
+    ) -> None:
+        desk.brokered = True
+        state = BreakerState(phase="open", reason="auth_expired", generation=4)
+        await execute("update core.endpoint set breaker = $1::jsonb", msgspec.json.encode(state).decode())
+        answer = (await site.client.patch("/endpoints/acme-1", json={"runner": "camel"})).json()
+        assert (answer["runner"], answer["breaker"]["phase"], answer["fault"]) == ("camel", "closed", None)
+        desk.brokered = False  # as after a start without AMQP_URL
+        await desk.refresh()
+        shown = (await site.client.get("/endpoints/acme-1")).json()
+        assert shown["fault"].startswith("Camel gets its deliveries over RabbitMQ, and Busbar has none: set AMQP_URL")
+        answer = (await site.client.patch("/endpoints/acme-1", json={"runner": "busbar"})).json()
+        assert (answer["runner"], answer["fault"]) == ("busbar", None)
+
+    async def test_shows_in_the_connection_test(self, site: Site, desk: EndpointDesk) -> None:
+        desk.brokered = True
+        await site.client.patch("/endpoints/acme-1", json={"runner": "camel"})
+        report = (await site.client.post("/endpoints/acme-1/test")).json()
+        assert report["ok"]
+        assert report["detail"].startswith("Camel delivers to this endpoint, by the address and credentials of its own")
+        assert report["detail"].endswith("It answers.")
 
 
 class TestTheConnectionTest:

@@ -153,6 +153,13 @@ class TestAPoll:
                 await asyncio.sleep(0.02)
         await end_tasks(task)
 
+    async def test_goes_on_when_camel_delivers(self, asking: EndpointDesk, polled: PolledRemote) -> None:
+        asking.brokered = True
+        await commands.change_endpoint(context(), asking, "acme-2", commands.Changes(runner="camel"))
+        await asking.refresh()
+        await run_for(asking, polled, polls=1)
+        assert polled.cursors[0] is None
+
     async def test_is_left_out_while_the_setting_is_zero(self, asking: EndpointDesk, polled: PolledRemote) -> None:
         settings = commands.Changes(settings={"base_url": "http://127.0.0.1:1", "poll_s": 0})
         await commands.change_endpoint(context(), asking, "acme-2", settings)
