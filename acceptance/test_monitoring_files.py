@@ -185,6 +185,16 @@ class TestMetricNames:
         assert {(where, name) for where, name in asked if name not in known} == set()
         assert (WITH_A_BROKER_ONLY | OF_PROMETHEUS | OF_RABBITMQ | OF_CAMEL) - {name for _, name in asked} == set()
 
+    async def test_of_busbar_stand_in_the_document_with_what_they_tell(self, app: RunningApp) -> None:
+        text = MONITOR.read_text("utf-8").partition("## Busbar's metrics")[2].partition("\n## ")[0]
+        listed = set(re.findall(r"`([a-z_]+)`", text))
+        answer = await app.anonymous.send("GET", "//metrics")
+        found = text_string_to_metric_families(answer.content.decode())
+        families = [family for family in found if not family.name.startswith("process_")]
+        assert len(families) > 20
+        assert {family.name for family in families if not {family.name, f"{family.name}_total"} & listed} == set()
+        assert {family.name for family in families if not family.documentation.endswith(".")} == set()
+
     def test_that_are_recorded_are_used(self) -> None:
         asked = [rule.expr for rule in (*ALERTS, *RECORDINGS)] + [query for panel in PANELS for query in panel.queries]
         used = set().union(*map(metric_names, asked))

@@ -11,7 +11,13 @@ from typing import Final
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -28,6 +34,8 @@ TIMEOUT_S: Final = 2.0
 CACHE_S: Final = 5.0
 """Readings are used again for so long: many scrapers do not become many queries."""
 
+# Otherwise every counter and histogram has a second series, which tells when it was first counted.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has left it without
 registry: Final = CollectorRegistry(auto_describe=False)
 """Everything that `/metrics` shows."""
 

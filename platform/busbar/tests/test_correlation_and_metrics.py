@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from busbar.db import DB, execute, fetch, fetchval
 from busbar.errors import Unavailable
 from busbar.observability.metrics import gauges
-from busbar.testing.app import Client, RunningApp
+from busbar.testing.app import PASSWORD, Client, RunningApp
 
 REQUIRED = {"timestamp", "service", "log_level", "correlation_id"}
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -260,6 +260,24 @@ class TestMetrics:
         ):
             assert name in names, name
         assert any("loop_lag" in name for name in names)
+
+    async def test_grow_with_routes_and_never_with_what_callers_invent(self, app: RunningApp, client: Client) -> None:
+        async def ask(n: int) -> None:
+            await client.send(
+                "GET", f"/tickets/TKT-PM-20260101-{n}?text=word{n}", headers={"X-Correlation-ID": f"c{n}"}
+            )
+            await client.send("GET", f"//nowhere/{n}")
+            await client.send(f"BREW{n}", "/tickets")
+            await client.send("POST", "/auth/login", {"username": f"nobody-{n}", "password": PASSWORD})
+
+        await ask(0)
+        before = len((await scrape(app)).samples)
+        for n in range(1, 40):
+            await ask(n)
+        assert len((await scrape(app)).samples) - before < 40  # one new route and status costs about a dozen
+
+    async def test_have_no_second_series_for_when_each_was_first_counted(self, app: RunningApp) -> None:
+        assert [each.name for each in (await scrape(app)).samples if each.name.endswith("_created")] == []
 
     async def test_come_from_collectors_that_all_answer(self, app: RunningApp) -> None:
         up = {sample.labels["collector"]: sample.value for sample in (await scrape(app)).samples
