@@ -17,14 +17,9 @@ events come over HTTP as Server-Sent Events from the channel `stream`, where `id
 `Last-Event-ID` resumes after it."""
 
 
-def routing_word(event_type: EventType) -> str:
-    """The last part of the routing key: the type without its module's prefix, in lower case."""
-    return event_type.name.removeprefix(f"{event_type.module.upper()}_").lower()
-
-
 def routing_address(event_type: EventType) -> str:
-    """The address of the type's channel, with the site left open: `{site}.pm.ticket_created`."""
-    return f"{{site}}.{event_type.module}.{routing_word(event_type)}"
+    """The address of the type's channel, with the site left open: `{site}.pm.PM_TICKET_CREATED`."""
+    return f"{{site}}.{event_type.module}.{event_type.name}"
 
 
 def asyncapi_document(registry: EventRegistry, version: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import jsonschema
 import msgspec
 import pytest
 
+from busbar.bus.topology import routing_key
 from busbar.db import fetchrow
 from busbar.events.asyncapi import asyncapi_document, routing_address
 from busbar.events.envelope import COLUMNS, stored
@@ -60,10 +61,10 @@ class TestAsyncapiDocument:
     def test_has_a_channel_for_each_type_addressed_by_its_routing_key(self, document: dict[str, Any]) -> None:
         addresses = {name: channel["address"] for name, channel in document["channels"].items()}
         assert addresses == {
-            "TST_FACT": "{site}.tst.fact",
-            "TST_NEWS": "{site}.tst.news",
-            "TST_MOVED": "{site}.tst.moved",
-            "OTH_FACT": "{site}.oth.fact",
+            "TST_FACT": "{site}.tst.TST_FACT",
+            "TST_NEWS": "{site}.tst.TST_NEWS",
+            "TST_MOVED": "{site}.tst.TST_MOVED",
+            "OTH_FACT": "{site}.oth.OTH_FACT",
             "stream": "/api/v1/events/stream",
         }
 
@@ -97,6 +98,7 @@ class TestAsyncapiDocument:
 
 
 class TestRoutingAddress:
-    def test_is_site_module_and_event(self) -> None:
+    def test_is_the_one_under_which_the_event_is_published(self) -> None:
         ticket = EventType(name="PM_TICKET_CREATED", module="pm", data=Moved)
-        assert routing_address(ticket) == "{site}.pm.ticket_created"
+        assert routing_address(ticket) == "{site}.pm.PM_TICKET_CREATED"
+        assert routing_address(ticket).format(site="a") == routing_key("a", "pm", "PM_TICKET_CREATED")
