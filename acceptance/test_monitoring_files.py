@@ -95,6 +95,42 @@ class TestPrometheusFiles:
             assert any(re.fullmatch(pattern, job) for job in jobs), pattern
 
 
+class TestCompose:
+    """That compose.yml, these files and each other agree; what compose.yml is apart from that, its own test says."""
+
+    def test_has_the_services_that_are_scraped_on_networks_that_prometheus_is_on(self) -> None:
+        services = read_yaml(ROOT / "compose.yml")["services"]
+        hosts = set()
+        for job in read_yaml(PROMETHEUS / "prometheus.yml")["scrape_configs"]:
+            for names in job.get("dns_sd_configs", ()):
+                hosts |= set(names["names"])
+            for targets in job.get("static_configs", ()):
+                hosts |= {target.partition(":")[0] for target in targets["targets"]}
+        assert hosts - {"localhost"} == {"platform", "worker", "rabbitmq", "camel", "kong"}
+        near = set(services["prometheus"]["networks"])
+        assert {host for host in hosts - {"localhost"} if not near & set(services[host]["networks"])} == set()
+        assert set(services["grafana"]["networks"]) & near
+
+    def test_puts_every_file_where_its_reader_looks(self) -> None:
+        services = read_yaml(ROOT / "compose.yml")["services"]
+        mounted = {
+            source: target
+            for service in ("prometheus", "grafana")
+            for source, target, *_ in (volume.split(":") for volume in services[service]["volumes"])
+        }
+        folder = Path(mounted["./ops/prometheus/prometheus.yml"]).parent
+        assert f"--config.file={folder / 'prometheus.yml'}" in services["prometheus"]["command"]
+        for pattern in read_yaml(PROMETHEUS / "prometheus.yml")["rule_files"]:
+            assert Path(mounted["./ops/prometheus/rules"]) == (folder / pattern).parent
+        provisioning = ROOT / "ops" / "grafana" / "provisioning"
+        (provider,) = read_yaml(provisioning / "dashboards" / "busbar.yml")["providers"]
+        assert mounted["./ops/grafana/dashboards"] == provider["options"]["path"]
+        (source,) = read_yaml(provisioning / "datasources" / "prometheus.yml")["datasources"]
+        assert source["url"] == "http://prometheus:9090"
+        scraped = read_yaml(PROMETHEUS / "prometheus.yml")["global"]["scrape_interval"]
+        assert source["jsonData"]["timeInterval"] == scraped
+
+
 class TestAlerts:
     @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
     def test_say_how_urgent_it_is_what_happened_what_to_do_and_where_to_read_on(self, alert: Rule) -> None:
