@@ -59,15 +59,7 @@ class Camel:
     async def start(self) -> None:
         """Start it and wait until its health says UP. Raises Ended when it ends instead."""
         await asyncio.to_thread(build)
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [str(PROJECT / "run.sh")],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=self._environment,
-                start_new_session=True,
-            )
+        self._process = await asyncio.to_thread(self._spawn)
         async with asyncio.timeout(READY_S_MAX):
             while (await self.health())["status"] != "UP":
                 if self._process.poll() is not None:
@@ -96,6 +88,17 @@ class Camel:
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/observe/metrics") as answer:
             assert answer.status == 200, answer.status
             return await answer.text()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                [str(PROJECT / "run.sh")],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
+                start_new_session=True,
+            )
 
     async def _end(self, number: signal.Signals) -> None:
         if self._process is None or self._process.poll() is not None:
