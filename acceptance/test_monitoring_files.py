@@ -1,5 +1,6 @@
 """The files of Prometheus and Grafana fit together, with the documents, and with the metrics that there are."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from ops.grafana.__main__ import rendered
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -169,6 +173,13 @@ class TestDashboards:
     def test_are_what_the_code_writes(self) -> None:
         there = {path.name: path.read_text("utf-8") for path in DASHBOARDS.glob("*.json")}
         assert there == rendered(), "run .venv/bin/python -m ops.grafana"
+
+    @pytest.mark.parametrize("name", sorted(dashboards()))
+    def test_are_whole_in_the_schema_of_grafana(self, name: str) -> None:
+        # Read into the typed model of Grafana's own schema and written again, what does not belong there would be gone.
+        register_default_plugins()
+        read = Dashboard.from_json(dashboards()[name])
+        assert json.loads(JSONEncoder().encode(read)) == dashboards()[name]
 
     def test_have_an_address_of_their_own(self) -> None:
         uids = [dashboard["uid"] for dashboard in dashboards().values()]

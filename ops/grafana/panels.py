@@ -149,6 +149,8 @@ class Page:
             .span(width)
             .height(8)
             .merge_values(True)
+            .line_width(0)
+            .fill_opacity(70)
             .show_value(VisibilityMode.NEVER)
             .mappings([ValueMap(options=results)])
             .legend(
