@@ -50,7 +50,7 @@ class Rows:
         before = self.by_sys_id.get(row["sys_id"])
         self.by_sys_id[row["sys_id"]] = row
         for field, index in self._indexes.items():
-            if before is not None and before[field] != row[field]:
+            if before is not None and before[field] and before[field] != row[field]:
                 del index[before[field]][row["sys_id"]]
             if row[field]:
                 index.setdefault(row[field], {})[row["sys_id"]] = row
