@@ -100,7 +100,7 @@ async def open_link(address: BrokerAddress, *, name: str) -> AsyncIterator[Link]
     connection = aio_pika.Connection(make_url(address.url, heartbeat=HEARTBEAT_S, name=name), ssl_context=address.tls())
     try:
         async with asyncio.timeout(2 * CONNECT_S):
-            await connection.connect(timeout=CONNECT_S)
+            await _connect(connection)
             opened = connection.channel(publisher_confirms=True, on_return_raises=True)
             await opened.initialize(timeout=CONNECT_S)
             channel = await opened.get_underlay_channel()
@@ -123,3 +123,11 @@ async def open_link(address: BrokerAddress, *, name: str) -> AsyncIterator[Link]
                 await connection.close()
         except LINK_TROUBLE as error:
             log.debug("link_not_closed_politely", link=name, error=repr(error))
+
+
+async def _connect(connection: aio_pika.Connection) -> None:
+    try:
+        await connection.connect(timeout=CONNECT_S)
+    except StopAsyncIteration:
+        # So aiormq says that the other side hung up in the middle of the handshake.
+        raise ConnectionResetError("the broker ended the connection while it was being opened") from None
