@@ -32,6 +32,19 @@ def _processes(page: Page) -> None:
         unit=units.DurationSeconds,
         width=12,
     )
+    page.states(
+        "Plugins",
+        "A quarantined plugin failed and was put aside; `busbar plugin list` says why.",
+        Query(expr="max by (plugin) (busbar_plugin_quarantined)", legend="{{plugin}}"),
+        names={0: ("working", GOOD), 1: ("quarantined", BAD)},
+    )
+    page.lines(
+        "Jobs that fail",
+        "Scheduled jobs and polled endpoints that failed when they ran last, by name.",
+        Query(expr="busbar:job_failed:max", legend="{{name}}"),
+        unit=units.Short,
+        width=12,
+    )
     page.lines(
         "CPU",
         "Cores that each process keeps busy; one process cannot use more than about one.",

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import entry_points, version
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import pluggy
 import structlog
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ControllerRouterHandler
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from prometheus_client import Gauge
 
 from busbar import hookspecs
 from busbar.auth.permissions import CORE_PERMISSIONS, Permission, RoleDefault
@@ -26,6 +27,7 @@ from busbar.events.registry import EventType
 from busbar.events.subscriptions import Subscription
 from busbar.hookspecs import DemoData, PluginInfo
 from busbar.imports.contract import Importer
+from busbar.observability.metrics import registry
 from busbar.web.access import declared_access
 
 log = structlog.get_logger()
@@ -59,6 +61,10 @@ RESERVED = frozenset(
 )
 """Names that no plugin can have, for the core has an address or a schema of that name."""
 
+quarantined: Final = Gauge(
+    "busbar_plugin_quarantined", "1 when this process has put the plugin aside, else 0.", ["plugin"], registry=registry
+)
+
 
 class PluginRefused(BusbarError):
     """A plugin is not loaded; the detail names the plugin, what is wrong, and the cure."""
@@ -89,6 +95,7 @@ class Plugin:
         """Put the plugin aside; its deliveries wait, everything else goes on."""
         if self.fault is None:
             self.stage, self.fault = stage, fault
+            quarantined.labels(self.name).set(1)
             log.error("plugin_quarantined", plugin=self.name, stage=stage, fault=fault)
 
 
@@ -111,6 +118,7 @@ def load(sources: Iterable[tuple[str, Callable[[], ModuleType]]]) -> list[Plugin
 
 def _load_one(manager: pluggy.PluginManager, name: str, importer: Callable[[], ModuleType]) -> Plugin:
     plugin = Plugin(name=name)
+    quarantined.labels(name).set(0)
     try:
         module = importer()
     except BaseException as error:

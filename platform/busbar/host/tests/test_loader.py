@@ -14,6 +14,7 @@ from busbar.host.loader import RESERVED, installed, load
 from busbar.host.tests.made_up import Source, event_of, failing, only, route, source, subscription
 from busbar.imports.contract import Importer
 from busbar.imports.report import ImportReport
+from busbar.observability.metrics import registry
 from busbar.web.access import needs
 
 
@@ -154,6 +155,14 @@ class TestRefusal:
     def test_says_at_which_stage_it_failed(self) -> None:
         assert only(failing("acme", ImportError("gone"))).stage == "import"
         assert only(source("acme", busbar_rotues)).stage == "load"
+
+    def test_shows_in_the_metrics(self) -> None:
+        load([source("good"), source("bad", busbar_rotues), source("follower", info={"depends_on": ("bad",)})])
+        shown = {
+            name: registry.get_sample_value("busbar_plugin_quarantined", {"plugin": name})
+            for name in ("good", "bad", "follower")
+        }
+        assert shown == {"good": 0, "bad": 1, "follower": 1}
 
     def test_lets_an_interrupt_from_the_keyboard_through(self) -> None:
         with pytest.raises(KeyboardInterrupt):
