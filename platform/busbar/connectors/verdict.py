@@ -47,6 +47,10 @@ DETAIL_CHARACTERS_MAX: Final = 500
 REMOTE_ID_CHARACTERS_MAX: Final = 255
 
 _UNUSED = "select count(*) from core.delivery_attempt where delivery_id = $1 and attempt < $2 and outcome = 'pending'"
+_UNCERTAIN = """
+select count(*) filter (where outcome = 'pending' or not uncertain) < $2 - 1 from core.delivery_attempt
+where delivery_id = $1 and attempt < $2
+"""
 _ATTEMPTS_MAX = "select attempts_max from core.route where route_id = $1"
 
 
@@ -120,7 +124,7 @@ class Judge:
         await self.breaker.succeeded(generation=admission.generation)
         detail = None if receipt.detail is None else shown(endpoint, receipt.detail)
         is_c = endpoint.connector is not None and endpoint.connector.delivery_class is DeliveryClass.C
-        if is_c and not receipt.once and not await is_first(held):
+        if is_c and not receipt.once and await _may_be_there(held):
             # The flag of class C: somebody has to look at the remote, for we cannot.
             warning = "Possible duplicate: an earlier attempt ended without an answer."
             detail = warning if detail is None else f"{warning} {detail}"
@@ -131,7 +135,13 @@ class Judge:
     async def failed(
         self, held: Claimed, failure: DeliveryError, admission: Admission, *, endpoint: OpenEndpoint
     ) -> Outcome:
-        """The remote does not have it."""
+        """The remote does not have it, or has not said that it has."""
+        outcome = await self._after(held, failure, admission, endpoint=endpoint)
+        return msgspec.structs.replace(outcome, uncertain=isinstance(failure, Retryable) and failure.uncertain)
+
+    async def _after(
+        self, held: Claimed, failure: DeliveryError, admission: Admission, *, endpoint: OpenEndpoint
+    ) -> Outcome:
         detail = shown(endpoint, failure.detail)
         after = await self.breaker.failed(failure, generation=admission.generation)
         if isinstance(failure, NothingToTell):
@@ -190,6 +200,11 @@ async def attempt_of(held: Claimed, standing: Standing) -> Attempt:
 async def is_first(held: Claimed) -> bool:
     """Whether no earlier attempt can have had an effect: all were given back unused."""
     return held.attempt == 1 or bool(await fetchval(_UNUSED, held.delivery_id, held.attempt) == held.attempt - 1)
+
+
+async def _may_be_there(held: Claimed) -> bool:
+    """Whether the remote may have it already, from an attempt that was lost, cut off, or ended without an answer."""
+    return held.attempt > 1 and bool(await fetchval(_UNCERTAIN, held.delivery_id, held.attempt))
 
 
 def shown(endpoint: OpenEndpoint, detail: str) -> str:

@@ -64,6 +64,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     charge: bool = True
     """Whether the attempt counts towards the limit."""
+    uncertain: bool = True
+    """Whether the remote may have it, though the attempt did not end well."""
     runner: str = "busbar"
     """Who tried: `busbar` or `camel`."""
     started_at: datetime | None = None
@@ -148,8 +150,9 @@ where exists (
 _SETTLE = """
 with outcome as (
     select * from unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-        $8::bool[], $9::timestamptz[], $10::timestamptz[], $11::text[])
-        as o (delivery_id, worker, attempt, state, detail, remote_id, retry_at, charge, started_at, finished_at, runner)
+        $8::bool[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::bool[])
+        as o (delivery_id, worker, attempt, state, detail, remote_id, retry_at, charge, started_at, finished_at, runner,
+            uncertain)
 ), settled as (
     update core.delivery d
     set state = o.state, last_error = case when o.state = 'delivered' then null else o.detail end,
@@ -161,9 +164,10 @@ with outcome as (
     where d.delivery_id = o.delivery_id and d.worker = o.worker and d.attempts = o.attempt and d.state = 'in_flight'
     returning d.delivery_id
 ), told as (
-    insert into core.delivery_attempt (delivery_id, attempt, started_at, finished_at, outcome, detail, worker, runner)
+    insert into core.delivery_attempt (delivery_id, attempt, started_at, finished_at, outcome, detail, worker, runner,
+        uncertain)
     select o.delivery_id, o.attempt, o.started_at, coalesce(o.finished_at, clock_timestamp()), o.state, o.detail,
-        o.worker, o.runner
+        o.worker, o.runner, o.uncertain
     from outcome o join settled using (delivery_id)
 )
 select delivery_id from settled
@@ -319,6 +323,7 @@ async def settle(outcomes: Sequence[tuple[Claimed, Outcome]]) -> set[int]:
         [outcome.started_at or held.claimed_at for held, outcome in ended],
         [outcome.finished_at for _, outcome in ended],
         [outcome.runner for _, outcome in ended],
+        [outcome.uncertain for _, outcome in ended],
     )
     return others | {row["delivery_id"] for row in rows}
 

@@ -78,6 +78,7 @@ class DeliveryAttempt(Table, tablename="delivery_attempt", schema="core", db=DB)
     detail = Text(default=None, null=True)
     worker = Integer(default=None, null=False)
     runner = Text(default="busbar", null=False)
+    uncertain = Boolean(default=True, null=False)
 
     delivery_attempt_runner_known = Check("runner in ('busbar', 'camel')")
 

@@ -222,6 +222,24 @@ class TestAFaultyConnector:
         assert outcome is not None and outcome.detail is not None
         assert outcome.detail.startswith("Possible duplicate")
 
+    @pytest.mark.parametrize("uncertain", [False, True])
+    async def test_of_class_c_is_flagged_only_when_the_remote_may_have_had_it(
+        self, desk: EndpointDesk, uncertain: bool
+    ) -> None:
+        async def deliver(endpoint: Endpoint, attempt: Attempt) -> Receipt:
+            if attempt.number == 1:
+                raise Retryable("It was down.", uncertain=uncertain)
+            return Receipt(remote_id="REM-1")
+
+        other = make_desk(connector=msgspec.structs.replace(ACME, delivery_class=DeliveryClass.C, deliver=deliver))
+        await other.refresh()
+        await add_deliveries("T-1")
+        assert (await attempted(other)).state == "retrying"
+        outcome = await attempted(other)
+        await other.close()
+        warning = "Possible duplicate: an earlier attempt ended without an answer."
+        assert (outcome.state, outcome.detail) == ("delivered", warning if uncertain else None)
+
     async def test_of_class_c_is_not_flagged_where_the_remote_is_known_to_keep_our_key(
         self, desk: EndpointDesk
     ) -> None:
