@@ -14,8 +14,8 @@ from acceptance.processes import PASSWORD
 class Consumer:
     """What was seen so far, in order; `events` are CloudEvents."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, password: str) -> None:
+        self._url, self._password = url, password
         self._after = 0
         self.events: list[dict[str, Any]] = []
 
@@ -33,7 +33,7 @@ class Consumer:
                 await asyncio.sleep(0.1)
 
     async def _once(self, session: aiohttp.ClientSession) -> None:
-        sign_in = {"username": "admin", "password": PASSWORD}
+        sign_in = {"username": "admin", "password": self._password}
         async with session.post("/api/v1/auth/login", json=sign_in) as answer:
             token = (await answer.json())["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
@@ -51,9 +51,9 @@ class Consumer:
 
 
 @asynccontextmanager
-async def following(url: str) -> AsyncIterator[Consumer]:
+async def following(url: str, *, password: str = PASSWORD) -> AsyncIterator[Consumer]:
     """A consumer that follows for the time of the block."""
-    consumer = Consumer(url)
+    consumer = Consumer(url, password)
     task = asyncio.create_task(consumer.follow())
     try:
         yield consumer

@@ -15,6 +15,7 @@ from acceptance.rabbitmq import RUNNER
 from acceptance.runner import runner
 
 SITE = "north"
+MODULES = ("pm", "mm", "fi")
 COST_CENTER = "CC-100"
 BUDGET = "1000000.00"
 PRICE = "25.00"
@@ -71,9 +72,10 @@ class Utility:
     def __init__(self, installed: Installation, erp: RemoteSystem, crm: RemoteSystem) -> None:
         self.installed, self.erp, self.crm = installed, erp, crm
 
-    async def furnish(self, api: Api) -> None:
-        """Make site, people, cost center, plan, endpoints and published routes."""
-        await api.post("/api/v1/sites", {"site_id": SITE, "name": "Depot North", "modules": ["pm", "mm", "fi"]})
+    async def furnish(self, api: Api, *, has_site: bool = False) -> None:
+        """Make site (unless there is one), people, cost center, plan, endpoints and published routes."""
+        if not has_site:
+            await api.post("/api/v1/sites", {"site_id": SITE, "name": "Depot North", "modules": [*MODULES]})
         for username, role in PEOPLE.items():
             person = {"username": username, "display_name": username, "password": PASSWORD, "roles": [role]}
             await api.post("/api/v1/users", person | {"sites": [SITE]})

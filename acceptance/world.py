@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,12 @@ class World:
         self.remote = RemoteControl(ready["url"])
         self._ready = ready
 
-    async def furnish(self, api: Api, *, tls: bool = False) -> None:
+    async def furnish(self, api: Api, *, tls: bool = False, modules: Sequence[str] = ("pm",)) -> None:
         """Make the site, its assets, the endpoint (reached over TLS if asked) and the published route."""
         address = {"base_url": self._ready["url"]}
         if tls:
             address = {"base_url": self._ready["tls_url"], "ca_file": self._ready["ca_file"]}
-        await api.post("/api/v1/sites", {"site_id": "north", "name": "Depot North", "modules": ["pm"]})
+        await api.post("/api/v1/sites", {"site_id": "north", "name": "Depot North", "modules": [*modules]})
         for n in range(ASSETS):
             asset = {"asset_id": f"TRF-{n}", "asset_type": "transformer", "name": f"Transformer {n}", "site": "north"}
             await api.post("/api/v1/pm/assets", asset | {"customers_served": 10 * n})

@@ -16,19 +16,20 @@ from busbar.settings import VARIABLES
 from busbar.tests.test_house import ROOT
 
 COMPOSE = ROOT / "compose.yml"
+PUBLISHED = ROOT / "ops" / "compose" / "published.yml"
 JOBS = {"broker-definitions", "migrate", "kong-routes"}
 SERVICES = {"postgres", "rabbitmq", "platform", "worker", "kong", "camel", "prometheus", "grafana"}
 SIMULATORS = {"itsm-simulator", "erp-simulator", "crm-simulator"}
 
 
 @cache
-def model() -> dict[str, Any]:
-    """compose.yml as the library of docker compose understands it: variables replaced by their defaults."""
+def model(*beside: Path) -> dict[str, Any]:
+    """compose.yml, and files beside it, as the library of docker compose understands them, with all defaults."""
     script = str(ROOT / "ops" / "get-go-tool.sh")
-    tool = subprocess.run([script, "compose-check", "ops/compose-check"], capture_output=True, text=True, check=True)
+    tool = subprocess.run([script, "compose-check", "ops/compose/check"], capture_output=True, text=True, check=True)
     nothing_set = {name: value for name, value in os.environ.items() if name not in variables_of_compose()}
     loaded = subprocess.run(
-        [tool.stdout.strip(), str(COMPOSE)],
+        [tool.stdout.strip(), COMPOSE, *beside],
         env=nothing_set,
         capture_output=True,
         text=True,
@@ -45,8 +46,9 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def variables_of_compose() -> dict[str, str]:
-    """The variables that compose.yml takes from outside, with their defaults."""
-    return dict(re.findall(r"(?<!\$)\$\{([A-Z_]+):-([^}]*)\}", COMPOSE.read_text("utf-8")))
+    """The variables that the files take from outside, with their defaults."""
+    text = COMPOSE.read_text("utf-8") + PUBLISHED.read_text("utf-8")
+    return dict(re.findall(r"(?<!\$)\$\{([A-Z_]+):-([^}]*)\}", text))
 
 
 def seconds(text: str) -> float:
@@ -227,6 +229,16 @@ class TestNetworks:
         published = {name: service["ports"] for name, service in services().items() if service.get("ports")}
         assert set(published) == {"kong"}
         assert [port["host_ip"] for port in published["kong"]] == ["127.0.0.1"]
+
+    def test_those_who_ask_get_grafana_and_prometheus_on_this_machine_too(self) -> None:
+        published = {
+            name: service["ports"] for name, service in model(PUBLISHED)["services"].items() if "ports" in service
+        }
+        assert set(published) == {"kong", "grafana", "prometheus"}
+        assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
+        inside = {name for name, network in model()["networks"].items() if network.get("internal")}
+        for name in published:
+            assert model(PUBLISHED)["services"][name]["networks"].keys() - inside, f"{name} cannot be reached"
 
     def test_nothing_but_busbar_reaches_the_database(self) -> None:
         inside = {name for name, service in services().items() if "data" in service.get("networks", {})}

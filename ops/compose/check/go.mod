@@ -1,4 +1,4 @@
-module busbar/ops/compose-check
+module busbar/ops/compose/check
 
 go 1.24
 
