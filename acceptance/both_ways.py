@@ -1,21 +1,28 @@
-"""One Busbar whose events go out twice: by its own router to one set of simulators, and by Camel to another."""
+"""One Busbar whose events go out twice: by its own router to one set of simulators, and by Camel to another.
+
+The broker is one of its own: it speaks TLS, which Camel uses, and MQTT, and Camel has only the rights of its own user.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from acceptance.api import Api
-from acceptance.camel import Camel
+from acceptance.camel import Camel, build
 from acceptance.processes import PASSWORD, Busbar, Installation, free_port, installation
-from acceptance.rabbitmq import SERVER
 from acceptance.utility import BUDGET, COST_CENTER, PEOPLE, SITE, RemoteSystem
+from busbar.bus.broker_users import VHOST, BrokerUser, camel_user
+from busbar.testing.broker import TestBroker
+from busbar.testing.broker_ground import Ground
 
 KINDS = {"itsm": "PM_*", "erp": "MM_*", "crm": "FI_*"}
 """Each connector and the events that it is sent."""
 RUNNERS = ("busbar", "camel")
 ALARM_CHECK_MS = 200
+ALARM_USER = "sensors"
 CREDENTIALS = {"itsm": ("--password", PASSWORD), "erp": ("--password", PASSWORD), "crm": ("--client-secret", PASSWORD)}
 OF_THE_ENDPOINT = {"PurReqnExternalReference", "ReferenceDocument"}
 """Short references are made of the endpoint's id too, so they differ."""
@@ -26,8 +33,10 @@ OF_THE_REMOTE = {"ParentId", "MaterialDocument", "PurchaseRequisition"}
 class BothWays:
     """The processes, and what there is of each thing once for each runner."""
 
-    def __init__(self, installed: Installation, amqp_url: str, remotes: dict[tuple[str, str], RemoteSystem]) -> None:
-        self.installed, self.amqp_url, self._remotes = installed, amqp_url, remotes
+    def __init__(
+        self, installed: Installation, broker: TestBroker, mqtt_port: int, remotes: dict[tuple[str, str], RemoteSystem]
+    ) -> None:
+        self.installed, self.broker, self._remotes = installed, broker, remotes
         self.alarms = installed.folder / "alarms"
         self.alarms.mkdir()
         self._port = free_port()
@@ -35,7 +44,8 @@ class BothWays:
         itsm, erp, crm = (self.remote(kind).ready for kind in KINDS)
         self.camel = Camel(
             installed.folder,
-            AMQP_URL=amqp_url,
+            AMQP_URL=f"amqps://camel:{quote(PASSWORD)}@localhost:{broker.tls_port}/{VHOST}",
+            AMQP_CA_FILE=str(broker.certificates.ca if broker.certificates else ""),
             ITSM_URL=itsm["url"],
             ITSM_ENDPOINT="itsm-camel",
             # By OAuth, where Busbar's own router uses the password.
@@ -54,6 +64,9 @@ class BothWays:
             BUSBAR_PASSWORD=PASSWORD,
             ALARM_FOLDER=str(self.alarms),
             ALARM_CHECK_MS=str(ALARM_CHECK_MS),
+            MQTT_URL=f"tcp://127.0.0.1:{mqtt_port}",
+            MQTT_USERNAME=ALARM_USER,
+            MQTT_PASSWORD=PASSWORD,
             # Busbar's own attempts; a test is not to wait for Camel's in between.
             REDELIVERY_DELAY_MS="100",
         )
@@ -65,7 +78,7 @@ class BothWays:
     async def start(self) -> Busbar:
         """Start Camel and Busbar."""
         starting = asyncio.create_task(self.camel.start())
-        busbar = await self.installed.start(port=self._port, AMQP_URL=self.amqp_url)
+        busbar = await self.installed.start(port=self._port, AMQP_URL=self.broker.url)
         await starting
         return busbar
 
@@ -127,18 +140,45 @@ async def both_ways() -> AsyncIterator[tuple[BothWays, Api]]:
     """All of it, started and furnished, with an administrator's client."""
     async with AsyncExitStack() as stack:
         installed = await stack.enter_async_context(installation())
-        vhost = await asyncio.to_thread(SERVER.ask, "create_vhost")
-        stack.push_async_callback(asyncio.to_thread, SERVER.ask, "drop_vhost", name=vhost["name"])
         wanted = [(kind, runner) for kind in KINDS for runner in RUNNERS]
-        started = await asyncio.gather(*(asyncio.to_thread(_simulator, installed.folder, *each) for each in wanted))
+        # Side by side, for each takes its time.
+        (broker, mqtt_port), _, *started = await asyncio.gather(
+            stack.enter_async_context(_broker(installed.folder / "broker")),
+            asyncio.to_thread(build),
+            *(asyncio.to_thread(_simulator, installed.folder, *each) for each in wanted),
+        )
         for remote in started:
             stack.callback(remote.stop)
-        around = BothWays(installed, vhost["url"], dict(zip(wanted, started, strict=True)))
+        around = BothWays(installed, broker, mqtt_port, dict(zip(wanted, started, strict=True)))
         stack.push_async_callback(around.camel.stop)
         busbar = await around.start()
         api = await stack.enter_async_context(Api(busbar.url))
         await around.furnish(api)
         yield around, api
+
+
+@asynccontextmanager
+async def _broker(folder: Path) -> AsyncIterator[tuple[TestBroker, int]]:
+    """A node, and its port for MQTT."""
+    port, own = free_port(), r"^mqtt-subscription-.*$"
+    sensors = BrokerUser(
+        name=ALARM_USER, password=PASSWORD, configure=own, write=rf"{own}|^amq\.topic$", read=rf"{own}|^amq\.topic$"
+    )
+    ground = Ground(folder)
+    try:
+        node = TestBroker(ground, plugins=("rabbitmq_mqtt",), tls=True, users=(camel_user(PASSWORD), sensors))
+        (node.folder / "conf.d").mkdir()
+        lines = (
+            f"mqtt.listeners.tcp.default = 127.0.0.1:{port}",
+            f"mqtt.vhost = {VHOST}",
+            "mqtt.allow_anonymous = false",
+        )
+        (node.folder / "conf.d" / "91-mqtt.conf").write_text("\n".join([*lines, ""]))
+        await node.start()
+        yield node, port
+        await node.stop()
+    finally:
+        await asyncio.to_thread(ground.close)
 
 
 def _simulator(folder: Path, kind: str, runner: str) -> RemoteSystem:

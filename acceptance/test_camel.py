@@ -7,9 +7,12 @@ from typing import Any
 import aio_pika
 import pytest
 import pytest_asyncio
+from aio_pika import DeliveryMode
 
 from acceptance.api import Api
-from acceptance.both_ways import KINDS, RUNNERS, BothWays, both_ways
+from acceptance.both_ways import ALARM_USER, KINDS, RUNNERS, BothWays, both_ways
+from acceptance.camel_peer import cancellation, handed_over, peer, record_of
+from acceptance.processes import PASSWORD
 from acceptance.test_chain import do, first, run_case, team, until
 from acceptance.utility import SITE, add_case
 
@@ -117,8 +120,8 @@ class TestTrouble:
         ticket_id = await report(api, 2)
         [delivery] = await settled(api, ticket_id, "delivered")
         assert await created(both, ticket_id) == 1
-        assert len(delivery["history"]) == 1
-        assert "Camel asked 2 times." in delivery["history"][0]["detail"]
+        assert len(delivery["tries"]) == 1
+        assert "Camel asked 2 times." in delivery["tries"][0]["detail"]
 
     async def test_a_quota_that_is_used_up_costs_no_attempt(self, around: Around) -> None:
         both, api = around
@@ -127,7 +130,7 @@ class TestTrouble:
         ticket_id = await report(api, 3)
         [delivery] = await settled(api, ticket_id, "delivered")
         assert (delivery["attempts"], delivery["charged"]) == (2, 1)
-        assert "quota" in delivery["history"][0]["detail"]
+        assert "quota" in delivery["tries"][0]["detail"]
         assert await created(both, ticket_id) == 1
 
     async def test_an_answer_that_never_comes_does_not_double_the_record(self, around: Around) -> None:
@@ -172,25 +175,74 @@ class TestTrouble:
         summary = await api.get("/api/v1/deliveries/summary")
         assert (summary["parked"], summary["balanced"]) == (0, True)
 
-    async def test_a_message_that_cannot_be_read_goes_to_the_dead_letters_of_the_broker(self, around: Around) -> None:
+    async def test_goes_on_when_the_broker_has_closed_every_connection(self, around: Around) -> None:
         both, api = around
-        async with await aio_pika.connect(both.amqp_url) as connection:
-            channel = await connection.channel()
-            handover = await channel.get_exchange("busbar.handover")
-            dead = await channel.get_queue("busbar.dead")
-            for body in (b"not JSON", b'{"delivery_id": "1"}', b"[]"):
-                await handover.publish(aio_pika.Message(body), routing_key="camel.itsm.itsm-camel")
-            parked = [await dead_letter(dead) for _ in range(3)]
-        assert {message.body for message in parked} == {b"not JSON", b'{"delivery_id": "1"}', b"[]"}
-        await settled(api, await report(api, 6), "delivered")
+        await both.broker.close_connections()
+        ticket_id = await report(api, 6)
+        await settled(api, ticket_id, "delivered")
+        assert await created(both, ticket_id) == 1
 
 
-async def dead_letter(queue: aio_pika.abc.AbstractQueue) -> aio_pika.abc.AbstractIncomingMessage:
-    async def ask() -> Any:
-        return await queue.get(no_ack=True, fail=False)
+class TestMessages:
+    """What Camel makes of messages, without a Busbar that has sent them."""
 
-    found: aio_pika.abc.AbstractIncomingMessage = await until(ask, what="a dead letter")
-    return found
+    async def test_one_that_cannot_be_read_goes_to_the_dead_letters_of_the_broker(self, around: Around) -> None:
+        unreadable = {b"not JSON", b'{"delivery_id": "1"}', b"[]"}
+        async with peer(around[0].broker.url) as bus:
+            for body in unreadable:
+                await bus.hand_over("itsm", body)
+            assert {await bus.dead_letter() for _ in unreadable} == unreadable
+
+    async def test_one_that_comes_twice_is_carried_out_and_told_once(self, around: Around) -> None:
+        both, _ = around
+        async with peer(both.broker.url) as bus:
+            body = handed_over(1, "itsm", {"operation": "tell_record", **record_of("TKT-TWICE")})
+            await bus.hand_over("itsm", body)
+            told = await bus.outcome()
+            await bus.hand_over("itsm", body)
+            # Told after the second one would have been: each consumer takes one message at a time.
+            other = handed_over(2, "itsm", {"operation": "tell_record", **record_of("TKT-TWICE")})
+            await bus.hand_over("itsm", other)
+            again = await bus.outcome()
+        assert (told["state"], told["attempt"], told["tries"], told["marker"]) == ("delivered", 1, 1, "0")
+        assert again["delivery_id"] != told["delivery_id"]
+        assert again["remote_id"] == told["remote_id"]
+        assert await created(both, "TKT-TWICE") == 1
+
+    async def test_one_for_an_endpoint_that_it_does_not_serve_is_not_sent_to_another(self, around: Around) -> None:
+        async with peer(around[0].broker.url) as bus:
+            body = handed_over(3, "erp", {"operation": "create"}, endpoint="erp-elsewhere")
+            await bus.hand_over("erp", body)
+            told = await bus.outcome()
+        assert told["state"] == "dead"
+        assert told["detail"] == "This Camel serves the endpoint erp-camel, and not erp-elsewhere."
+
+    async def test_a_material_document_is_cancelled_once(self, around: Around) -> None:
+        both, api = around
+        issue = {"material_id": "FUSE-C", "quantity_change": "-1", "transaction_type": "issue"}
+        await add_case(api, "C", quantity="100", level="0")
+        await do(api, "/api/v1/mm/stock-transactions", issue, case="cancel", step="issue")
+        await api.drained(within_s=30)
+        [posted] = [
+            effect
+            for effect in await both.remote("erp").effects(method="POST", entity_set="A_MaterialDocumentHeader")
+            if effect["request_correlation_id"] == "cancel"
+        ]
+        async with peer(both.broker.url) as bus:
+            outcomes = []
+            for number in (4, 5):
+                await bus.hand_over("erp", handed_over(number, "erp", cancellation(posted["reference"])))
+                outcomes.append(await bus.outcome())
+            await bus.hand_over("erp", handed_over(6, "erp", cancellation("BB-UNKNOWN")))
+            unknown = await bus.outcome()
+        first_one, second = outcomes
+        assert (first_one["state"], second["state"]) == ("delivered", "delivered")
+        assert first_one["remote_id"] == second["remote_id"]
+        assert "cancels it" in first_one["detail"]
+        assert "already" in second["detail"]
+        assert (unknown["state"], unknown["detail"]) == ("dead", "It is not there.")
+        cancelled = await both.remote("erp").effects(function="Cancel")
+        assert len(cancelled) == 1
 
 
 class TestAlarms:
@@ -225,6 +277,22 @@ class TestAlarms:
         page = await api.get("/api/v1/pm/incidents?asset_id=SUB-9&limit=200")
         told = [one["description"] for one in page["items"]]
         assert (told.count("Before the bad one"), told.count("The bad one")) == (1, 1)
+
+    async def test_an_alarm_over_mqtt_becomes_an_incident_once(self, around: Around) -> None:
+        both, api = around
+        alarm = {"asset_id": "SUB-6", "fault_type": "degradation", "severity": "P4", "description": "Oil warm"}
+
+        async def reported() -> Any:
+            page = await api.get("/api/v1/pm/incidents?asset_id=SUB-6&fault_type=degradation")
+            return page["items"]
+
+        async with await aio_pika.connect(both.broker.url_of(user=ALARM_USER, password=PASSWORD)) as connection:
+            # RabbitMQ gives what is published to this exchange to the subscribers of MQTT, and the other way round.
+            topics = await (await connection.channel()).get_exchange("amq.topic")
+            for _ in range(2):
+                message = aio_pika.Message(json.dumps(alarm).encode(), delivery_mode=DeliveryMode.PERSISTENT)
+                await topics.publish(message, routing_key="busbar.alarms")
+                assert len(await until(reported, what="the incident")) == 1
 
 
 async def dropped(both: BothWays, name: str, content: str) -> None:

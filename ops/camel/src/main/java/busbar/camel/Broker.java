@@ -19,10 +19,14 @@ import org.apache.camel.PropertyInject;
 import org.apache.camel.health.HealthCheckResultBuilder;
 import org.apache.camel.impl.health.AbstractHealthCheck;
 import org.springframework.amqp.AmqpException;
+import org.springframework.amqp.rabbit.config.RetryInterceptorBuilder;
 import org.springframework.amqp.rabbit.connection.CachingConnectionFactory;
 import org.springframework.amqp.rabbit.connection.CachingConnectionFactory.ConfirmType;
+import org.springframework.amqp.rabbit.support.ListenerExecutionFailedException;
+import org.springframework.retry.interceptor.RetryOperationsInterceptor;
+import org.springframework.retry.policy.NeverRetryPolicy;
 
-/** The connection to RabbitMQ, and whether it is there. */
+/** The connection to RabbitMQ, whether it is there, and what becomes of messages that a route fails on. */
 public class Broker implements CamelConfiguration {
 
     private static final int HEARTBEAT_S = 10;
@@ -58,6 +62,20 @@ public class Broker implements CamelConfiguration {
         connection.setPublisherConfirmType(ConfirmType.SIMPLE);
         connection.setConnectionNameStrategy(factory -> "busbar-camel");
         return connection;
+    }
+
+    /**
+     * What a route does not handle goes back to its queue, and from there to the dead letters when it was given out too
+     * often; what the route refuses goes there at once. Without this, Spring would drop it.
+     */
+    @BindToRegistry("back-to-the-queue")
+    public RetryOperationsInterceptor backToTheQueue() {
+        return RetryInterceptorBuilder.stateless()
+                .retryPolicy(new NeverRetryPolicy())
+                .recoverer((message, cause) -> {
+                    throw new ListenerExecutionFailedException("The route failed.", cause, message);
+                })
+                .build();
     }
 
     /** Without the broker nothing is handed over and nothing can be reported. */
