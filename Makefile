@@ -5,12 +5,12 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 # uv writes the index it was told of into the lock; these must not leak into it (LESSONS T9).
 UV := env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL UV_PYTHON_DOWNLOADS=never .tools/uv
-PY_SOURCES := platform plugins acceptance benchmarks conftest.py
+PY_SOURCES := platform plugins acceptance benchmarks ops conftest.py
 
-.PHONY: help up test test-quick check fix bench docs schemas lock clean
+.PHONY: help up test test-quick e2e check fix bench docs schemas lock clean
 
 help: ## Show the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 up: .venv/ready ## Run Busbar with everything embedded, in the foreground
 	@exec .venv/bin/busbar up
@@ -23,6 +23,10 @@ test: .venv/ready ## Run all tests
 
 test-quick: .venv/ready ## Run the tests that take less than ten seconds each
 	.venv/bin/pytest -q -m "not slow"
+
+e2e: .venv/ready ## Run the services of compose.yml as processes, and acceptance tests over RabbitMQ and with Camel
+	@ops/need.sh rabbitmq-server prometheus haproxy java maven go
+	@.venv/bin/python -m ops.e2e
 
 check: .venv/ready ## Format, lint, types, import contracts, shape, documents, published event schemas, lock
 	.venv/bin/ruff format --check $(PY_SOURCES)
