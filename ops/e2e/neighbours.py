@@ -23,8 +23,8 @@ StandIn = Callable[[Places, list[str], dict[str, str]], Awaitable[list[str]]]
 CHECKS = {"kong": ("python", "-m", "busbar.observability.probe")}
 """Health checks in place of those that are of no use here."""
 STOP_SIGNALS = {"kong": signal.SIGTERM}
-GOOD_ENDS = {"camel": (143,), "kong": (0, 143), "rabbitmq": (0,)}
-"""Status of those that do not end with 0 when they are asked to: 143 is a SIGTERM that was heeded."""
+GOOD_ENDS = {"camel": (143,), "kong": (-signal.SIGTERM,)}
+"""How those end that do not end with 0 when they are asked to; 143 is how Java says that it has heeded a SIGTERM."""
 
 
 async def postgres(places: Places, command: list[str], environment: dict[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+import pytest
 import pytest_asyncio
 from acceptance.api import Api, RemoteControl
 from acceptance.consumer import following
@@ -19,6 +20,7 @@ from ops.e2e.native import Native, running
 
 REPORTS = 400
 CLIENTS = 8
+CASE = "composed"
 USERS = {"itsm": "busbar.integration", "erp": "BUSBAR", "crm": "busbar"}
 
 
@@ -54,7 +56,17 @@ def signed_in(native: Native) -> Api:
     return Api(native.places.url("kong"), password=native.places.secret("busbar_admin_password"))
 
 
+@pytest.mark.timeout(900)
 class TestComposed:
+    async def test_busbars_role_owns_its_database_and_may_do_nothing_else(self, native: Native) -> None:
+        (role,) = await Ledger(native).query("select * from pg_roles where rolname = current_user")
+        rights = ("rolsuper", "rolcreaterole", "rolcreatedb", "rolreplication", "rolbypassrls")
+        assert [name for name in rights if role[name]] == []
+        owned = await Ledger(native).query(
+            "select datname from pg_database d join pg_roles r on r.oid = d.datdba where r.rolname = current_user"
+        )
+        assert [row["datname"] for row in owned] == ["busbar"]
+
     async def test_every_target_is_scraped_and_every_rule_can_be_evaluated(self, native: Native) -> None:
         async def ask(path: str) -> Any:
             async with aiohttp.ClientSession(native.places.url("prometheus")) as session, session.get(path) as answer:
@@ -107,14 +119,14 @@ class TestComposed:
         url, password = native.places.url("kong"), native.places.secret("busbar_admin_password")
         async with signed_in(native) as api, following(url, password=password) as consumer:
             await around.furnish(api, has_site=True)
-            await add_case(api, "1")
+            await add_case(api, CASE)
             async with team(url) as people:
-                await run_case(people, "1")
+                await run_case(people, CASE)
             await api.drained(within_s=60)
             await asyncio.sleep(1)
-            await check_case(around, api, consumer, "1")
+            await check_case(around, api, consumer, CASE)
             await check_documents(around, 1)
-            trace = await api.get("/api/v1/events/trace/case-1")
+            trace = await api.get(f"/api/v1/events/trace/case-{CASE}")
             assert "camel" in str(trace).lower()
 
 
