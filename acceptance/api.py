@@ -25,17 +25,21 @@ class Api:
         connector = aiohttp.TCPConnector(limit=self._connections)
         self._session = aiohttp.ClientSession(self._url, connector=connector)
         try:
-            answer = await self.post("/api/v1/auth/login", {"username": self._username, "password": self._password})
+            await self.sign_in()
         except BaseException:
             await self._session.close()
             raise
-        self._headers = {"Authorization": f"Bearer {answer['access_token']}"}
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+
+    async def sign_in(self) -> None:
+        """Get a token; it lives for ten minutes, so a run that is longer signs in again."""
+        answer = await self.post("/api/v1/auth/login", {"username": self._username, "password": self._password})
+        self._headers = {"Authorization": f"Bearer {answer['access_token']}"}
 
     async def send(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """The status and the decoded body of an answer."""

@@ -1,0 +1,160 @@
+"""A RabbitMQ that can be made to fail, an API and a worker on it, and a peer that hears what the bus brings."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aio_pika
+import aiohttp
+
+from acceptance.api import Api
+from acceptance.json_process import JsonProcess
+from acceptance.load import Load
+from acceptance.peer import EVENTS, NAME, PASSWORD, Peer, listening
+from acceptance.processes import Busbar, Installation, installation
+from acceptance.world import World, world
+
+EVENTS_PER_S = 50
+DRAIN_S_MAX = 300.0
+"""So soon after an outage everything has happened and every peer has heard of it."""
+
+
+class Bus:
+    """The nodes of a RabbitMQ, in a process of their own."""
+
+    def __init__(self, nodes: int = 1) -> None:
+        self._process = JsonProcess(
+            *("-m", "busbar.testing.broker_server", "--nodes", str(nodes), "--peer", f"{NAME}={PASSWORD}")
+        )
+        self.nodes: list[dict[str, Any]] = self._process.read()["nodes"]
+
+    @property
+    def peer_urls(self) -> list[str]:
+        """Where the peer finds each node."""
+        return [node["peers"][NAME] for node in self.nodes]
+
+    def url_at(self, port: int) -> str:
+        """The address for Busbar, by way of something that listens on `port`."""
+        return str(self.nodes[0]["url"]).replace(f":{self.nodes[0]['port']}/", f":{port}/")
+
+    async def ask(self, verb: str, **arguments: Any) -> Any:
+        """Have a node do something. Raises AssertionError with what it says when it cannot."""
+        answer = await asyncio.to_thread(self._process.ask, {"do": verb, **arguments})
+        assert "done" in answer, answer
+        return answer["done"]
+
+    async def ready_in(self, queue: str) -> int:
+        """How many messages wait in a queue."""
+        return int((await self.ask("queues"))[queue]["messages_ready"])
+
+    def close(self) -> None:
+        """End it, and whatever it started."""
+        self._process.close()
+
+
+async def send_to_bus(bus: Bus, routing_key: str, body: bytes, *, message_id: str) -> None:
+    """Publish something to the exchange of events, as Busbar's own user."""
+    async with await aio_pika.connect(bus.url_at(bus.nodes[0]["port"])) as connection:
+        exchange = await (await connection.channel()).get_exchange(EVENTS, ensure=False)
+        await exchange.publish(aio_pika.Message(body, message_id=message_id), routing_key)
+
+
+class Link:
+    """The line between Busbar and the broker, by way of a proxy that can silence it."""
+
+    def __init__(self, port: int) -> None:
+        self._process = JsonProcess("-m", "busbar.testing.proxy", str(port))
+        self.port = int(self._process.read()["port"])
+
+    async def switch(self, mode: str) -> None:
+        """Behave so from now on: `pass`, `half-open`, `reset`, `refuse`."""
+        assert await asyncio.to_thread(self._process.ask, {"mode": mode}) == {"mode": mode}
+
+    def close(self) -> None:
+        """End it."""
+        self._process.close()
+
+
+class Stage:
+    """Everything together; `settled` says when the bus has come to rest."""
+
+    def __init__(self, bus: Bus, around: World, serve: Busbar, worker: Busbar, api: Api, peer: Peer) -> None:
+        self.bus, self.around, self.serve, self.worker = bus, around, serve, worker
+        self.api, self.peer = api, peer
+        self.load = Load(api, per_s=EVENTS_PER_S)
+        self._first_position = 0
+
+    @property
+    def installed(self) -> Installation:
+        """The folder and the database."""
+        return self.around.installed
+
+    async def begin(self) -> None:
+        """Wait until the bus carries, and furnish the world."""
+        async with asyncio.timeout(60):
+            while (position := await self._published()) is None:
+                await asyncio.sleep(0.05)
+        self._first_position = position
+        await self.around.furnish(self.api)
+        await self.settled()
+
+    async def settled(self) -> float:
+        """Wait until every delivery is made and the peer knows every event; returns after how many seconds.
+
+        Raises:
+            AssertionError: that is not so after `DRAIN_S_MAX`, or the peer was told of something that never happened.
+        """
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(DRAIN_S_MAX):
+                await self.api.sign_in()
+                await self.api.drained(within_s=DRAIN_S_MAX)
+                while len(self.peer.ids) < await self._count():
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            heard, told = len(self.peer.ids), await self._count()
+            summary = await self.api.get("/api/v1/deliveries/summary")
+            raise AssertionError(f"not drained: the peer has {heard} of {told} events; deliveries {summary}") from None
+        rows = await self.installed.query(
+            "select event_id::text as id from core.event where position > $1 order by position", self._first_position
+        )
+        assert list(self.peer.ids) == [row["id"] for row in rows], "the peer heard something else, or in another order"
+        return time.monotonic() - began
+
+    async def all_is_there_once(self) -> None:
+        """Every acknowledged incident has happened, here and at the remote system, once; nothing was given up."""
+        summary = await self.api.get("/api/v1/deliveries/summary")
+        assert (summary["parked"], summary["balanced"]) == (0, True), summary
+        assert await self.bus.ready_in("busbar.dead") == 0, "something was dead-lettered at the broker"
+        assert await self.around.check_each_once(self.load.acknowledged) > 0
+
+    async def counter(self, name: str) -> float:
+        """A metric of the worker."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.worker.url}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        return float(line.split()[-1])
+
+    async def _published(self) -> int | None:
+        rows = await self.installed.query("select position from core.publication")
+        return rows[0]["position"] if rows else None
+
+    async def _count(self) -> int:
+        rows = await self.installed.query(
+            "select count(*) as events from core.event where position is null or position > $1", self._first_position
+        )
+        return int(rows[0]["events"])
+
+
+@asynccontextmanager
+async def stage(bus: Bus, amqp_url: str) -> AsyncIterator[Stage]:
+    """An API and a worker that reach the broker by `amqp_url`, for the time of the block."""
+    async with installation() as installed, world(installed) as around, listening(*bus.peer_urls) as peer:
+        worker = await installed.start("worker", AMQP_URL=amqp_url)
+        serve = await installed.start("serve", "--no-work", AMQP_URL=amqp_url)
+        async with Api(serve.url) as api:
+            on_stage = Stage(bus, around, serve, worker, api, peer)
+            await on_stage.begin()
+            yield on_stage
