@@ -2,11 +2,10 @@
 
 Two connections, for a broker in memory alarm stops reading from a connection that publishes, and acknowledgements
 would stop with it. Each is opened again for as long as the process runs, after waits that grow and are spread
-(LESSONS B7). Liveness is a canary: a message that must come back through the consumers' own channel (LESSONS B2).
+(LESSONS B7).
 """
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,12 +14,12 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from aiormq.abc import DeliveredMessage
-from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
+from aiormq.exceptions import DeliveryError, PublishError
 from pamqp.commands import Basic
 
-from busbar.bus.broker_metrics import broker_connected, bus_refused
-from busbar.bus.link import LINK_TROUBLE, RPC_S, BrokerAddress, Link, OnMessage, open_link
+from busbar.bus.broker_metrics import broker_connected
+from busbar.bus.consumers import Consumers, Handle
+from busbar.bus.link import LINK_TROUBLE, BrokerAddress, Link, declare, open_link
 from busbar.bus.topology import CANARY, Queue
 from busbar.db import end_tasks, spawn
 from busbar.kit.backoff import delay_s
@@ -29,10 +28,6 @@ log = structlog.get_logger()
 
 PUBLISH_S: Final = 5.0
 """After so long without a confirm a publish counts as unknown, and the link as lost (LESSONS B4)."""
-CANARY_S: Final = 5.0
-"""A canary is sent so often, and must be back within as long again."""
-REQUEUE_S: Final = 1.0
-"""A message whose handler failed goes back to its queue after so long."""
 RECONNECT_S_FIRST: Final = 0.2
 RECONNECT_S_MAX: Final = 10.0
 _PERSISTENT: Final = 2
@@ -40,10 +35,6 @@ _PERSISTENT: Final = 2
 
 class BrokerTrouble(Exception):
     """The broker did not confirm; whether it has the messages is unknown, so send them again."""
-
-
-class Refused(Exception):
-    """A consumed message cannot be taken, now or later: to the dead letters with it."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,27 +51,6 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """Whether some queue is expected to take it: otherwise it comes back."""
 
 
-class Incoming(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that was consumed."""
-
-    queue: str
-    body: bytes
-    headers: Mapping[str, Any]
-    message_id: str
-    routing_key: str
-    redelivered: bool
-
-
-Handle = Callable[[Incoming], Awaitable[None]]
-"""Returns: acknowledged. Raises Refused: dead-lettered. Raises anything else: requeued after `REQUEUE_S`."""
-
-
-class _Consumer(msgspec.Struct, frozen=True):
-    queue: Queue
-    handle: Handle
-    prefetch: int
-
-
 class Broker:
     """This process's connections to the broker. `run` keeps them up; the rest may be called at any time."""
 
@@ -88,19 +58,14 @@ class Broker:
         self.address = BrokerAddress(url, ca_file=ca_file)
         self.connected = asyncio.Event()
         """Set while messages can be published."""
-        self.consuming: frozenset[str] = frozenset()
-        """The queues whose messages come now."""
         self._name = name
         self._publishing: Link | None = None
-        self._consumers: dict[str, _Consumer] = {}
-        self._forgotten: set[str] = set()
-        self._wanted = asyncio.Event()
-        self._canary: asyncio.Future[None] | None = None
+        self._consumers = Consumers(self._send_canary)
         broker_connected.set(0)
 
     async def run(self) -> None:
         """Keep both connections up until cancelled."""
-        consuming = spawn(self._supervise("consume", self._consume), name="broker-consume", pool="background")
+        consuming = spawn(self._supervise("consume", self._consumers.serve), name="broker-consume", pool="background")
         try:
             await self._supervise("publish", self._hold_open)
         finally:
@@ -130,17 +95,22 @@ class Broker:
             raise BrokerTrouble(f"The broker did not take a message: {trouble!r}") from trouble
         return [message for message, taken in zip(messages, outcomes, strict=True) if not taken]
 
+    @property
+    def consuming(self) -> frozenset[str]:
+        """The queues whose messages come now."""
+        return self._consumers.consuming
+
     def consume(self, queue: Queue, handle: Handle, *, prefetch: int) -> None:
         """Declare the queue and consume it from now on, through every outage; calling again changes its bindings."""
-        self._consumers[queue.name] = _Consumer(queue, handle, prefetch)
-        self._forgotten.discard(queue.name)
-        self._wanted.set()
+        self._consumers.want(queue, handle, prefetch=prefetch)
+
+    def renew(self, queue_name: str) -> None:
+        """Begin its consumer anew: nothing comes, though something should."""
+        self._consumers.renew(queue_name)
 
     def forget(self, queue_name: str) -> None:
         """Consume it no more, and delete it."""
-        if self._consumers.pop(queue_name, None) is not None:
-            self._forgotten.add(queue_name)
-            self._wanted.set()
+        self._consumers.forget(queue_name)
 
     async def restore(self) -> None:
         """Declare all that should be there again: a message found no queue though one wants it.
@@ -153,8 +123,8 @@ class Broker:
             raise BrokerTrouble("There is no connection to the broker.")
         try:
             await link.declare_static()
-            for consumer in list(self._consumers.values()):
-                await link.declare(consumer.queue)
+            for queue in self._consumers.queues:
+                await declare(link.channel, queue)
         except LINK_TROUBLE as error:
             link.lose(f"the topology could not be declared: {error!r}")
             raise BrokerTrouble(f"The topology could not be declared: {error!r}") from error
@@ -188,72 +158,12 @@ class Broker:
             broker_connected.set(0)
             self._publishing = None
 
-    async def _consume(self, link: Link) -> None:
-        canary = await self._hatch(link)
-        running: dict[str, tuple[_Consumer, str]] = {}
-        lost = spawn(link.lost(), name="broker-lost")
+    async def _send_canary(self, queue: str) -> bool | None:
+        message = Outgoing(exchange=CANARY, routing_key=queue, body=b"", message_id=secrets.token_hex(8))
         try:
-            while link.stands:
-                self._wanted.clear()
-                await self._apply(link, running)
-                self.consuming = frozenset(running)
-                woken = spawn(self._wanted.wait(), name="broker-wanted")
-                await asyncio.wait({lost, woken}, timeout=CANARY_S, return_when=asyncio.FIRST_COMPLETED)
-                await end_tasks(woken)
-                if link.stands and not self._wanted.is_set():
-                    await self._sing(link, canary)
-        finally:
-            self.consuming = frozenset()
-            await end_tasks(lost)
-
-    async def _apply(self, link: Link, running: dict[str, tuple[_Consumer, str]]) -> None:
-        """Make the consumers of this link those that are wanted."""
-        for name in [name for name in running if name not in self._consumers]:
-            await link.channel.basic_cancel(running.pop(name)[1], timeout=RPC_S)
-        while self._forgotten:
-            name = self._forgotten.pop()
-            with contextlib.suppress(ChannelNotFoundEntity):
-                await link.channel.queue_delete(name, timeout=RPC_S)
-        for name, wanted in list(self._consumers.items()):
-            known = running.get(name)
-            if known is not None and known[0].queue == wanted.queue:
-                continue
-            await link.declare(wanted.queue)
-            if known is None:
-                tag = await link.consume(name, _callback(link, wanted), prefetch=wanted.prefetch)
-            else:
-                tag = known[1]
-                for binding in set(known[0].queue.bindings) - set(wanted.queue.bindings):
-                    await link.channel.queue_unbind(name, binding.exchange, binding.key, timeout=RPC_S)
-            running[name] = (wanted, tag)
-
-    async def _hatch(self, link: Link) -> str:
-        """A queue that dies with this link, and a consumer that says when its message is back."""
-        name = f"{CANARY}.{secrets.token_hex(8)}"
-        await link.channel.queue_declare(name, exclusive=True, auto_delete=True, timeout=RPC_S)
-        await link.channel.queue_bind(name, CANARY, name, timeout=RPC_S)
-
-        async def back(message: DeliveredMessage) -> None:
-            if self._canary is not None and not self._canary.done():
-                self._canary.set_result(None)
-
-        await link.channel.basic_consume(name, back, no_ack=True, timeout=RPC_S)
-        return name
-
-    async def _sing(self, link: Link, canary: str) -> None:
-        self._canary = asyncio.get_running_loop().create_future()
-        message = Outgoing(exchange=CANARY, routing_key=canary, body=b"", message_id=secrets.token_hex(8))
-        try:
-            if await self.publish([message]):
-                link.lose("the canary's queue is gone")
-                return
+            return not await self.publish([message])
         except BrokerTrouble:
-            return  # Nothing is said about the consumers: their canary was not sent.
-        try:
-            async with asyncio.timeout(CANARY_S):
-                await self._canary
-        except TimeoutError:
-            link.lose(f"a canary did not come back within {CANARY_S:g} s")
+            return None
 
 
 @asynccontextmanager
@@ -290,38 +200,3 @@ async def _publish(link: Link, message: Outgoing) -> bool | Exception:
     except (DeliveryError, *LINK_TROUBLE) as error:
         return error
     return True
-
-
-def _callback(link: Link, consumer: _Consumer) -> OnMessage:
-    """Our own policy of acknowledgement: aio-pika's would reject without requeue, also on a stop (LESSONS B1)."""
-
-    async def arrived(message: DeliveredMessage) -> None:
-        properties = message.header.properties
-        incoming = Incoming(
-            queue=consumer.queue.name,
-            body=message.body,
-            headers=properties.headers or {},
-            message_id=properties.message_id or "",
-            routing_key=str(message.routing_key or ""),
-            redelivered=bool(message.redelivered),
-        )
-        tag = message.delivery_tag
-        assert tag is not None
-        try:
-            try:
-                await consumer.handle(incoming)
-            except Refused as refusal:
-                bus_refused.inc()
-                log.warning("message_refused", queue=incoming.queue, message_id=incoming.message_id, error=str(refusal))
-                await link.channel.basic_nack(tag, requeue=False, wait=False)
-            except Exception:
-                log.exception("message_not_handled", queue=incoming.queue, message_id=incoming.message_id)
-                await asyncio.sleep(REQUEUE_S)
-                await link.channel.basic_nack(tag, requeue=True, wait=False)
-            else:
-                await link.channel.basic_ack(tag, wait=False)
-        except LINK_TROUBLE as error:
-            # The broker gives it to somebody again, who finds in the ledger that it is done.
-            log.debug("message_not_settled", queue=incoming.queue, message_id=incoming.message_id, error=repr(error))
-
-    return arrived

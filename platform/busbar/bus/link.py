@@ -1,12 +1,12 @@
-"""One AMQP connection with one channel, from its opening until it is lost; supervision is the caller's.
+"""One AMQP connection, from its opening until it is lost; supervision is the caller's.
 
 Plain connections, not aio-pika's robust ones: those give consumers up in silence after long outages (LESSONS B2). Here
-whatever goes wrong, also a consumer that the broker cancels, ends the link as a whole, and a new one starts clean.
+whatever goes wrong with the connection or its first channel ends the link, and a new one starts clean.
 """
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,6 @@ import aio_pika
 import aiormq
 import structlog
 from aio_pika.connection import make_url
-from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from busbar.bus.topology import EXCHANGES, STATIC_QUEUES, Queue
@@ -26,13 +25,11 @@ log = structlog.get_logger()
 CONNECT_S: Final = 5.0
 HEARTBEAT_S: Final = 10
 CLOSE_S: Final = 2.0
-RPC_S: Final = 10.0
+RPC_S: Final = 5.0
 """So long the broker may take to declare a queue, or to answer anything else but a publish."""
 
 LINK_TROUBLE: Final = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError)
 """How it shows that the broker cannot be reached, or ends what was begun."""
-
-OnMessage = Callable[[DeliveredMessage], Coroutine[Any, Any, None]]
 
 
 class BrokerAddress:
@@ -53,10 +50,11 @@ class BrokerAddress:
 
 
 class Link:
-    """A connection that stands, and its channel."""
+    """A connection that stands, and its first channel."""
 
-    def __init__(self, channel: aiormq.Channel) -> None:
+    def __init__(self, connection: aio_pika.abc.AbstractConnection, channel: aiormq.Channel) -> None:
         self.channel = channel
+        self._connection = connection
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def lose(self, reason: str) -> None:
@@ -78,20 +76,36 @@ class Link:
         for name, kind in EXCHANGES.items():
             await self.channel.exchange_declare(name, exchange_type=kind, durable=True, timeout=RPC_S)
         for queue in STATIC_QUEUES:
-            await self.declare(queue)
+            await declare(self.channel, queue)
 
-    async def declare(self, queue: Queue) -> None:
-        """A durable queue and its bindings; nothing happens where they are as they should be."""
-        await self.channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments), timeout=RPC_S)
-        for binding in queue.bindings:
-            await self.channel.queue_bind(queue.name, binding.exchange, binding.key, timeout=RPC_S)
+    @asynccontextmanager
+    async def another_channel(self) -> AsyncIterator[aiormq.Channel]:
+        """A channel that is closed when the block fails: what ends it harms no other."""
+        opened = self._connection.channel(publisher_confirms=False)
+        await opened.initialize(timeout=RPC_S)
+        channel = await opened.get_underlay_channel()
+        assert isinstance(channel, aiormq.Channel)
+        try:
+            yield channel
+        except BaseException:
+            await close_channel(channel)
+            raise
 
-    async def consume(self, queue: str, on_message: OnMessage, *, prefetch: int) -> str:
-        """Begin to consume; returns the consumer's tag."""
-        await self.channel.basic_qos(prefetch_count=prefetch, timeout=RPC_S)
-        begun = await self.channel.basic_consume(queue, on_message, timeout=RPC_S)
-        assert begun.consumer_tag is not None
-        return begun.consumer_tag
+
+async def declare(channel: aiormq.Channel, queue: Queue) -> None:
+    """A durable queue and its bindings; nothing happens where they are as they should be."""
+    await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments), timeout=RPC_S)
+    for binding in queue.bindings:
+        await channel.queue_bind(queue.name, binding.exchange, binding.key, timeout=RPC_S)
+
+
+async def close_channel(channel: aiormq.Channel) -> None:
+    """Close it if it can be closed."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await channel.close()
+    except LINK_TROUBLE as error:
+        log.debug("channel_not_closed_politely", error=repr(error))
 
 
 @asynccontextmanager
@@ -105,17 +119,13 @@ async def open_link(address: BrokerAddress, *, name: str) -> AsyncIterator[Link]
             await opened.initialize(timeout=CONNECT_S)
             channel = await opened.get_underlay_channel()
             assert isinstance(channel, aiormq.Channel)
-        link = Link(channel)
+        link = Link(connection, channel)
 
         def closed(_: Any, error: BaseException | None = None) -> None:
             link.lose(f"the broker closed it: {error}" if error else "it was closed")
 
-        def cancelled(_: aiormq.spec.Basic.Cancel) -> None:
-            link.lose("the broker cancelled a consumer, for its queue is gone")
-
         connection.close_callbacks.add(closed)
         opened.close_callbacks.add(closed)
-        channel.on_consumer_cancel_callbacks.add(cancelled)
         yield link
     finally:
         try:

@@ -19,10 +19,11 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from busbar.bus.broker import Broker, Handle, Incoming, Refused
+from busbar.bus.broker import Broker
 from busbar.bus.broker_metrics import bus_taken
+from busbar.bus.consumers import Handle, Incoming, Refused
 from busbar.bus.topology import Queue, deliver_queue
-from busbar.db.wakeup import Channel, signal
+from busbar.db.wakeup import Channel, poke, signal
 from busbar.events import ledger
 from busbar.events.envelope import StoredEvent
 from busbar.events.ledger import Claimed
@@ -37,6 +38,8 @@ LATE_S: Final = 2.0
 """A delivery that is due for so long is taken from the ledger, though its message may come yet."""
 SWEEP_S: Final = 0.5
 """So often, while messages come, the ledger is looked at for what they do not bring."""
+RENEW_S: Final = 10.0
+"""A consumer that brings nothing while its deliveries are late is begun anew, at most so often (LESSONS B2)."""
 NEXT_S: Final = 0.1
 """So often it is looked whether a key has become free whose earlier delivery another process works on."""
 KEYS_MAX: Final = 1_000
@@ -71,6 +74,8 @@ class RabbitTransport:
         self._free_keys: set[Key] = set()
         """Those of them whose earlier delivery this process has just finished."""
         self._looked_s = self._swept_s = 0.0
+        self._heard_s: dict[str, float] = {}
+        """When the last message of a subscription came, or its consumer was begun anew."""
         self._wake = asyncio.Event()
 
     def follow(self) -> None:
@@ -88,7 +93,9 @@ class RabbitTransport:
         return {binding.key for queue in self._queues.values() for binding in queue.bindings}
 
     async def publish(self, events: Sequence[StoredEvent]) -> None:
-        """Nothing: `Publication` follows the positions by itself, so that it can catch up after an outage too."""
+        """Nothing, for `Publication` follows the positions; while it cannot, wake the workers, who have the ledger."""
+        if not self._broker.connected.is_set():
+            poke(Channel.DELIVERIES)
 
     async def take(self, free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
         free = dict(free_by_lane)
@@ -122,7 +129,17 @@ class RabbitTransport:
         late = {name: room for name, room in free.items() if room > 0 and name in coming}
         rest = {name: room for name, room in free.items() if room > 0 and name not in coming}
         taken = await ledger.claim(late, worker=worker, late_s=LATE_S) if late else []
+        for name in {held.subscription for held in taken if held.attempt == 1}:
+            self._doubt(name)
         return taken + (await ledger.claim(rest, worker=worker) if rest else [])
+
+    def _doubt(self, name: str) -> None:
+        """A first delivery came late without its message; a consumer that is silent all the while is not believed."""
+        now_s = time.monotonic()
+        if now_s - self._heard_s.get(name, 0.0) > RENEW_S:
+            self._heard_s[name] = now_s
+            log.warning("consumer_silent", queue=self._queues[name].name, silent_for_s=RENEW_S)
+            self._broker.renew(self._queues[name].name)
 
     async def _take_told(self, free: dict[str, int], *, worker: int) -> list[Claimed]:
         """Claim what messages tell of, up to what is free; what cannot be claimed is let go."""
@@ -174,6 +191,7 @@ class RabbitTransport:
                 event_id = UUID(incoming.message_id)
             except ValueError:
                 raise Refused(f"{incoming.message_id!r} is not the id of an event.") from None
+            self._heard_s[subscription] = time.monotonic()
             waiting = self._told.setdefault(subscription, {})
             if event_id in waiting:
                 return

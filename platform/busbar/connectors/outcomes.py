@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from busbar.bus.attempts import count_attempt
-from busbar.bus.broker import Handle, Incoming, Refused
+from busbar.bus.consumers import Handle, Incoming, Refused
 from busbar.bus.topology import OUTCOMES, STATIC_QUEUES, Queue
 from busbar.connectors.breaker import Admission, BreakerState
 from busbar.connectors.contract import (
@@ -28,7 +28,7 @@ from busbar.connectors.contract import (
 )
 from busbar.connectors.handover import CAMEL, Handover
 from busbar.connectors.open_endpoint import OpenEndpoint
-from busbar.connectors.verdict import REMOTE_ID_CHARACTERS_MAX, Judge, unused
+from busbar.connectors.verdict import Judge, unused
 from busbar.db import DATABASE_TROUBLE
 from busbar.db.group_write import GroupWriter
 from busbar.db.wakeup import Channel, poke
@@ -45,7 +45,8 @@ PREFETCH: Final = 64
 QUEUE: Final[Queue] = next(queue for queue in STATIC_QUEUES if queue.name == OUTCOMES)
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-WAIT_S_MAX: Final = 86_400
+WAIT_S_MAX: Final = 86_400.0
+"""Longest wait that a remote may ask for."""
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,19 +55,19 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     delivery_id: Annotated[str, msgspec.Meta(pattern=r"^\d{1,18}$")]
     attempt: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     state: Literal["delivered", "retrying", "dead", "skipped"]
-    remote_id: Annotated[str, msgspec.Meta(min_length=1, max_length=REMOTE_ID_CHARACTERS_MAX)] | None = None
-    marker: Annotated[str, msgspec.Meta(max_length=REMOTE_ID_CHARACTERS_MAX)] | None = None
+    remote_id: str | None = None
+    marker: str | None = None
     detail: str | None = None
-    retry_after_s: Annotated[float, msgspec.Meta(ge=0, le=WAIT_S_MAX)] | None = None
+    retry_after_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
     charge: bool = True
     """False for a quota that is used up, or credentials that are refused: the endpoint pauses, not the message."""
     started_at: Moment
     finished_at: Moment
-    tries: Annotated[int, msgspec.Meta(ge=1)] = 1
+    tries: Annotated[int, msgspec.Meta(ge=0)] = 1
     """How often the runner asked the remote during this one attempt."""
 
     def __post_init__(self) -> None:
-        if self.state == "delivered" and self.remote_id is None:
+        if self.state == "delivered" and not self.remote_id:
             raise ValueError("An outcome of delivered needs the remote_id.")
 
 
@@ -180,15 +181,16 @@ def _meaning(told: Told, *, now: datetime) -> Receipt | DeliveryError:
         detail = f"{detail} Camel asked {told.tries} times."
     if told.state == "delivered":
         assert told.remote_id is not None, "an outcome without it is not read"
-        return Receipt(remote_id=told.remote_id, marker=told.marker, detail=detail if told.detail else None)
+        return Receipt(remote_id=told.remote_id, marker=told.marker or None, detail=detail if told.detail else None)
     if told.state == "dead":
         return Permanent(detail)
     if told.state == "skipped":
         return NothingToTell(detail)
+    after_s = None if told.retry_after_s is None else min(told.retry_after_s, WAIT_S_MAX)
     if told.charge:
-        return Retryable(detail, after_s=told.retry_after_s, uncertain=True)
-    if told.retry_after_s is not None:
-        return RateLimited(detail, until=now + timedelta(seconds=told.retry_after_s))
+        return Retryable(detail, after_s=after_s, uncertain=True)
+    if after_s is not None:
+        return RateLimited(detail, until=now + timedelta(seconds=after_s))
     return AuthExpired(detail)
 
 

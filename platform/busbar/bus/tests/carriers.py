@@ -38,14 +38,15 @@ class RabbitCarrier:
         self._url = url
         self.brokers: list[Broker] = []
 
-    async def transport(self) -> RabbitTransport:
+    async def transport(self, *, connect: bool = True) -> RabbitTransport:
         broker = await self._stack.enter_async_context(running_broker(self._url, name=f"test {len(self.brokers)}"))
         self.brokers.append(broker)
         transport = RabbitTransport(broker, lambda: {LANE: binding_keys(("TST_*",), (), REGISTRY)})
         transport.follow()
         publishing = spawn(Publication(broker, transport.bound).run(), name="publication", pool="background")
         self._stack.push_async_callback(end_tasks, publishing)
-        await self.connected()
+        if connect:
+            await self.connected()
         return transport
 
     async def connected(self) -> None:
@@ -58,5 +59,12 @@ class RabbitCarrier:
 @asynccontextmanager
 async def rabbit_carrier(rabbitmq: TestBroker, vhost: str) -> AsyncIterator[RabbitCarrier]:
     """A carrier over this virtual host; what it started ends with the block."""
+    async with carrier_over(rabbitmq.url_of(vhost)) as carrier:
+        yield carrier
+
+
+@asynccontextmanager
+async def carrier_over(url: str) -> AsyncIterator[RabbitCarrier]:
+    """A carrier over whatever is at this address."""
     async with AsyncExitStack() as stack:
-        yield RabbitCarrier(stack, rabbitmq.url_of(vhost))
+        yield RabbitCarrier(stack, url)
