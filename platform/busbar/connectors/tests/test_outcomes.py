@@ -1,13 +1,13 @@
 """What Camel says became of a delivery, and what the ledger makes of it; doubled, late and unreadable outcomes too."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from busbar.bus.broker import Incoming, Refused
+from busbar.bus.consumers import Incoming, Refused
 from busbar.bus.topology import DEAD
 from busbar.connectors import commands
 from busbar.connectors.desk import EndpointDesk
@@ -84,12 +84,13 @@ class TestARetryingOutcome:
     async def test_pauses_the_endpoint_uncharged_when_the_quota_is_used_up(
         self, camels: EndpointDesk, peer: Peer
     ) -> None:
-        peer.work = telling(state="retrying", detail="Too much.", retry_after_s=60, charge=False)
+        peer.work = telling(state="retrying", detail="Too much.", retry_after_s=1e12, charge=False)
         await add_deliveries("T-1")
         async with working(camels):
             row = await in_state("T-1", "retrying")
         assert row["charged"] == 0
         assert ((await breaker())["phase"], (await breaker())["reason"]) == ("open", "rate_limited")
+        assert datetime.fromisoformat((await breaker())["until"]) - datetime.now(UTC) <= timedelta(days=1)
         assert camels.lane("acme-1").free(0) == 0
 
     async def test_opens_the_breaker_when_the_remote_is_down_and_closes_it_when_it_is_back(
@@ -231,6 +232,7 @@ class TestAnUnreadableOutcome:
         [
             {"state": "lost"},
             {"remote_id": None},
+            {"remote_id": ""},
             {"delivery_id": "x"},
             {"attempt": 0},
             {"started_at": "2026-11-28T15:12:01"},
