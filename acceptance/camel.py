@@ -56,6 +56,12 @@ class Camel:
         }
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs. Raises AssertionError when none was started."""
+        assert self._process is not None, "Camel was not started"
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it and wait until its health says UP. Raises Ended when it ends instead."""
         await asyncio.to_thread(build)
