@@ -13,7 +13,7 @@ from acceptance.api import Api
 from acceptance.json_process import JsonProcess
 from acceptance.load import Load
 from acceptance.peer import EVENTS, NAME, PASSWORD, Peer, listening
-from acceptance.processes import Busbar, Installation, installation
+from acceptance.processes import Busbar, Installation, free_port, installation
 from acceptance.world import World, world
 
 EVENTS_PER_S = 50
@@ -80,9 +80,8 @@ class Link:
 class Stage:
     """Everything together; `settled` says when the bus has come to rest."""
 
-    def __init__(self, bus: Bus, around: World, serve: Busbar, worker: Busbar, api: Api, peer: Peer) -> None:
-        self.bus, self.around, self.serve, self.worker = bus, around, serve, worker
-        self.api, self.peer = api, peer
+    def __init__(self, bus: Bus, programs: dict[str, "Program"], around: World, api: Api, peer: Peer) -> None:
+        self.bus, self.programs, self.around, self.api, self.peer = bus, programs, around, api, peer
         self.load = Load(api, per_s=EVENTS_PER_S)
         self._first_position = 0
 
@@ -132,7 +131,8 @@ class Stage:
 
     async def counter(self, name: str) -> float:
         """A metric of the worker."""
-        async with aiohttp.ClientSession() as session, session.get(f"{self.worker.url}/metrics") as answer:
+        worker = self.programs["worker"].running
+        async with aiohttp.ClientSession() as session, session.get(f"{worker.url}/metrics") as answer:
             lines = (await answer.text()).splitlines()
         (line,) = (line for line in lines if line.startswith(f"{name} "))
         return float(line.split()[-1])
@@ -148,13 +148,42 @@ class Stage:
         return int(rows[0]["events"])
 
 
+class Program:
+    """A command of Busbar's that is stopped and started again, with the same port and the same broker."""
+
+    def __init__(self, installed: Installation, *arguments: str, port: int, **environment: str) -> None:
+        self._installed, self._arguments, self._port, self._environment = installed, arguments, port, environment
+
+    async def start(self) -> Busbar:
+        """Start it; returns when it is ready."""
+        self.running = await self._installed.start(*self._arguments, port=self._port, **self._environment)
+        return self.running
+
+    async def restart(self) -> float:
+        """SIGTERM, wait for its end, and start it again; returns after how many seconds it had ended.
+
+        Raises:
+            AssertionError: it did not end in good order.
+        """
+        began = time.monotonic()
+        status = await self.running.stop()
+        ended_s = time.monotonic() - began
+        assert status == 0, f"{self._arguments} ended with {status}"
+        await self.start()
+        return ended_s
+
+
 @asynccontextmanager
 async def stage(bus: Bus, amqp_url: str) -> AsyncIterator[Stage]:
     """An API and a worker that reach the broker by `amqp_url`, for the time of the block."""
     async with installation() as installed, world(installed) as around, listening(*bus.peer_urls) as peer:
-        worker = await installed.start("worker", AMQP_URL=amqp_url)
-        serve = await installed.start("serve", "--no-work", AMQP_URL=amqp_url)
-        async with Api(serve.url) as api:
-            on_stage = Stage(bus, around, serve, worker, api, peer)
+        programs = {
+            name: Program(installed, *arguments, port=free_port(), AMQP_URL=amqp_url)
+            for name, arguments in (("worker", ("worker",)), ("serve", ("serve", "--no-work")))
+        }
+        for program in programs.values():
+            await program.start()
+        async with Api(programs["serve"].running.url) as api:
+            on_stage = Stage(bus, programs, around, api, peer)
             await on_stage.begin()
             yield on_stage
