@@ -125,9 +125,7 @@ async def run_platform(
         listener = Listener(dsn, worker=number)
         await listener.start()
         stack.push_async_callback(listener.stop)
-        health = Health(Lifecycle())
-        health.add_readiness_check("database", _database_answers)
-        health.add_readiness_check("plugins", lambda: _plugins_work(catalog), required=False)
+        health = _open_health(catalog)
         refreshers: list[Callable[[], Awaitable[None]]] = [
             *(DIRECTORY.refresh, endpoints.refresh, routes.refresh),
             lambda: TERMS.refresh(clock),
@@ -138,9 +136,7 @@ async def run_platform(
         await _keep(stack, LoopLag().run, "loop-lag")
         stream = EventStream()
         await _keep(stack, stream.run, "event-stream")
-        register_ledger_metrics()
-        register_ticket_metrics(clock)
-        register_job_metrics(clock)
+        _open_metrics(clock)
         if work:
             broker = await _connect_broker(stack, settings, health)
             refreshers += await _start_work(
@@ -161,6 +157,19 @@ async def run_platform(
             first_password=first_password,
         )
         health.lifecycle.stop()
+
+
+def _open_health(catalog: Catalog) -> Health:
+    health = Health(Lifecycle())
+    health.add_readiness_check("database", _database_answers)
+    health.add_readiness_check("plugins", lambda: _plugins_work(catalog), required=False)
+    return health
+
+
+def _open_metrics(clock: Clock) -> None:
+    register_ledger_metrics()
+    register_ticket_metrics(clock)
+    register_job_metrics(clock)
 
 
 def _importers(catalog: Catalog, auth: Auth) -> Mapping[str, Importer]:

@@ -53,8 +53,14 @@ class Told(msgspec.Struct, eq=False):
     """A message that is held."""
 
     event_id: UUID
+    since_s: float
     settled: asyncio.Future[None]
     claimed: bool = False
+
+    def settle(self) -> None:
+        """Let the message be acknowledged."""
+        if not self.settled.done():
+            self.settled.set_result(None)
 
 
 class RabbitTransport:
@@ -79,7 +85,8 @@ class RabbitTransport:
         self._wake = asyncio.Event()
 
     def follow(self) -> None:
-        """Consume for the subscriptions that there are now; call it whenever they may have changed."""
+        """Consume for the subscriptions that there are now; call it on changes, and now and then."""
+        self._let_go_of_old_ones()
         queues = {name: deliver_queue(name, keys) for name, keys in self._subscriptions().items() if keys}
         for name, queue in queues.items():
             if self._queues.get(name) != queue:
@@ -115,8 +122,8 @@ class RabbitTransport:
         if key in self._waiting_keys:
             self._free_keys.add(key)
         told = self._claimed.pop(held.delivery_id, None)
-        if told is not None and not told.settled.done():
-            told.settled.set_result(None)
+        if told is not None:
+            told.settle()
 
     @contextlib.contextmanager
     def work_signal(self) -> Iterator[asyncio.Event]:
@@ -132,6 +139,12 @@ class RabbitTransport:
         for name in {held.subscription for held in taken if held.attempt == 1}:
             self._doubt(name)
         return taken + (await ledger.claim(rest, worker=worker) if rest else [])
+
+    def _let_go_of_old_ones(self) -> None:
+        oldest_s = time.monotonic() - HELD_S
+        for told in [told for waiting in self._told.values() for told in waiting.values()]:
+            if told.since_s < oldest_s and not told.claimed:
+                told.settle()
 
     def _doubt(self, name: str) -> None:
         """A first delivery came late without its message; a consumer that is silent all the while is not believed."""
@@ -158,8 +171,7 @@ class RabbitTransport:
         if asked:
             self._waiting_keys |= await ledger.waiting_keys(list(asked))
             for told in asked.values():
-                if not told.settled.done():
-                    told.settled.set_result(None)
+                told.settle()
         return taken
 
     async def _take_next(self, free: dict[str, int], *, worker: int) -> list[Claimed]:
@@ -195,12 +207,11 @@ class RabbitTransport:
             waiting = self._told.setdefault(subscription, {})
             if event_id in waiting:
                 return
-            told = waiting[event_id] = Told(event_id, asyncio.get_running_loop().create_future())
+            told = Told(event_id, time.monotonic(), asyncio.get_running_loop().create_future())
+            waiting[event_id] = told
             self._wake.set()
             try:
-                await asyncio.wait([told.settled], timeout=HELD_S)
-                if told.claimed:
-                    await told.settled
+                await told.settled
             finally:
                 del waiting[event_id]
 

@@ -84,6 +84,43 @@ def asyncapi() -> None:
     print_asyncapi()
 
 
+@cli.command("broker-users")
+def broker_users(
+    output: Annotated[Path | None, typer.Option(help="File to replace; printed without it.")] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="Peer with queues of its own; may be repeated.")] = None,
+) -> None:
+    """Write what RabbitMQ imports at its start: topology, and users with hashed passwords from the environment."""
+    from busbar.cli.broker_users import write_broker_users
+
+    write_broker_users(output, peers=peer or [])
+
+
+@cli.command()
+def kong(
+    upstream: Annotated[
+        list[str] | None, typer.Option(help="Process that serves the API; may be repeated. Default: this machine's.")
+    ] = None,
+    module: Annotated[list[str] | None, typer.Option(help="Only these modules and the core; may be repeated.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to replace; printed without it.")] = None,
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="Take requests without TLS too.")] = False,
+    expose_health: Annotated[bool, typer.Option("--expose-health", help="Let the health checks through.")] = False,
+    requests_per_minute: Annotated[int, typer.Option(min=1, help="For each token, and for each open caller.")] = 6_000,
+    logins_per_minute: Annotated[int, typer.Option(min=1, help="For each address of a caller.")] = 5,
+    without_keys: Annotated[bool, typer.Option("--without-keys", help="Leave the public keys out.")] = False,
+) -> None:
+    """Write Kong's declarative configuration from the live route table and the keys that verify our tokens."""
+    from busbar.cli.gateway_file import GatewaySettings
+    from busbar.cli.kong import write_kong
+
+    settings = GatewaySettings(
+        upstreams=tuple(upstream or ["http://127.0.0.1:8000"]),
+        requests_per_minute=requests_per_minute,
+        logins_per_minute=logins_per_minute,
+        plain_http=plain_http,
+    )
+    write_kong(output, settings=settings, modules=module or [], with_health=expose_health, with_keys=not without_keys)
+
+
 @cli.command()
 def reference(
     folder: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("docs/reference"),

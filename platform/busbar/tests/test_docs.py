@@ -188,12 +188,18 @@ class TestDecisions:
 def traps() -> list[tuple[str, str, str]]:
     """The rows of the map's section on guards: number, guards, tests."""
     section = (ROOT / "docs" / "guards.md").read_text("utf-8")
-    return re.findall(r"^\| ([DEHT]\d+) \| .+ \| (.+) \| (.+) \|$", section, re.MULTILINE)
+    return re.findall(r"^\| ([DEBHT]\d+) \| .+ \| (.+) \| (.+) \|$", section, re.MULTILINE)
 
 
 class TestGuards:
     def test_are_told_for_every_trap(self) -> None:
-        numbers = {"D": range(1, 20), "E": range(1, 5), "H": (*range(1, 9), 11, 12), "T": (1, 2, 3, 9)}
+        numbers = {
+            "D": range(1, 20),
+            "E": range(1, 5),
+            "B": range(1, 8),
+            "H": (*range(1, 9), 11, 12),
+            "T": (1, 2, 3, 9),
+        }
         assert [trap for trap, _, _ in traps()] == [f"{kind}{n}" for kind, some in numbers.items() for n in some]
 
     def test_lie_where_the_map_says(self) -> None:

@@ -146,6 +146,8 @@ class TestMessages:
                 while await fetchval("select position from core.publication") != 1:
                     await asyncio.sleep(0.02)
             await asyncio.sleep(1.2)
+            transport.follow()
+            await asyncio.sleep(1.2)
             queue = (await rabbitmq.queues(vhost=vhost))[QUEUE.name]
             assert (queue.ready, queue.unacked) == (0, 0)
             assert await fetchval("select state from core.delivery") == "pending", "the ledger has it"
