@@ -35,7 +35,7 @@ fail() {
 
 # A package's script asks this file whether it may start its service; 101 means no. One that was there comes back.
 forbid_services() {
-  if [ -e "$POLICY" ]; then mv "$POLICY" "$POLICY.before-busbar"; fi
+  if [ -e "$POLICY" ] && [ ! -e "$POLICY.before-busbar" ]; then mv "$POLICY" "$POLICY.before-busbar"; fi
   printf '#!/bin/sh\nexit 101\n' >"$POLICY"
   chmod 755 "$POLICY"
 }
