@@ -1,7 +1,8 @@
 """Deliveries that another runner makes: Apache Camel is handed what to do, and says later what became of it.
 
-The worker claims such a delivery like any other, holds it by a long lease, and publishes it. It stays in flight, and
-what comes after it in its order waits, until `outcomes.py` hears of it or the lease ends.
+The worker claims such a delivery like any other, holds it by a lease of its own, publishes it, and makes the lease a
+long one. It stays in flight, and what comes after it in its order waits, until `outcomes.py` hears of it or the lease
+ends; when the process dies in between, that is soon.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from busbar.connectors.verdict import Admitted, Desk, Judge, attempt_of, unused
 from busbar.db import DATABASE_TROUBLE, fetch
 from busbar.db.group_write import GroupWriter
 from busbar.events import ledger
-from busbar.events.ledger import Claimed, Outcome, WithRunner
+from busbar.events.ledger import HANDING_OVER_S, HANDOVER_LEASE_S, Claimed, Outcome, WithRunner
 from busbar.kit.crash import crash_point
 from busbar.observability.metrics import GaugeFamily, Reading
 
@@ -83,6 +84,9 @@ class Handover:
         self._under_way: Counter[str] = Counter()
         self._changes = 0
         self._holding: GroupWriter[Claimed, bool] = GroupWriter(_hold, name="handovers", flushers=1, pool="background")
+        self._keeping: GroupWriter[Claimed, bool] = GroupWriter(
+            _keep, name="handed-over", flushers=1, pool="background"
+        )
 
     @property
     def reaches_broker(self) -> bool:
@@ -102,11 +106,19 @@ class Handover:
             self._under_way = Counter({name: each.count for name, each in counted.items()})
 
     async def hold(self, held: Claimed) -> bool:
-        """Hold it for the other runner; False if the attempt was taken over meanwhile."""
+        """Hold it for the other runner until it is published; False if the attempt was taken over meanwhile."""
         is_ours = await self._holding.submit(held)
         self._under_way[held.endpoint_id or ""] += is_ours
         self._changes += 1
         return is_ours
+
+    async def keep(self, held: Claimed) -> None:
+        """It is published: hold it for as long as the other runner may take. The outcome may have come already."""
+        try:
+            await self._keeping.submit(held)
+        except DATABASE_TROUBLE as error:
+            # The short lease stands; if it ends before the outcome comes, the runner is told again, and looks.
+            log.warning("handover_not_prolonged", delivery_id=held.delivery_id, error=str(error) or repr(error))
 
     def ended(self, endpoint_id: str) -> None:
         """One has its outcome, or came back unsent."""
@@ -179,12 +191,18 @@ class HandoverLane:
                 await self.judge.breaker.failed(NothingToTell("not handed over"), generation=admission.generation)
             return self.judge.again(held, f"It could not be handed over to Camel. {trouble}", charge=False)
         crash_point("handover_after_broker")
+        await self._handover.keep(held)
         return Outcome(state="in_flight", detail="handed over to Camel", charge=False)
 
 
 async def _hold(held: Sequence[Claimed]) -> Sequence[bool]:
-    ours = await ledger.hand_over(held)
+    ours = await ledger.hand_over(held, lease_s=HANDING_OVER_S)
     return [each.delivery_id in ours for each in held]
+
+
+async def _keep(held: Sequence[Claimed]) -> Sequence[bool]:
+    still = await ledger.hand_over(held, lease_s=HANDOVER_LEASE_S)
+    return [each.delivery_id in still for each in held]
 
 
 async def _compose(endpoint: OpenEndpoint, connector: Connector, attempt: Attempt) -> bytes | DeliveryError:

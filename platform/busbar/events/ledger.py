@@ -29,6 +29,8 @@ LEASE_S = 60
 """After so long an attempt is taken to be lost, whatever its worker seems; longer than any remote call may take."""
 HANDOVER_LEASE_S = 600
 """After so long without an outcome another runner is taken to have lost what was handed over to it."""
+HANDING_OVER_S = 30
+"""So long the handing over itself may take; a process that dies in it leaves nothing waiting for longer."""
 RISKY_LOST = 2
 LOST_MAX = 5
 RISKY_PAUSE_S = 2
@@ -214,9 +216,9 @@ _RELEASE = _GIVE_BACK.format(
     dead="false",
     pause_s=0,
 )
-_HAND_OVER = f"""
+_HAND_OVER = """
 update core.delivery d
-set handed_over_at = now(), lease_until = now() + make_interval(secs => {HANDOVER_LEASE_S})
+set handed_over_at = coalesce(handed_over_at, now()), lease_until = now() + make_interval(secs => $4)
 from unnest($1::bigint[], $2::int[], $3::int[]) as held (delivery_id, worker, attempt)
 where d.delivery_id = held.delivery_id and d.worker = held.worker and d.attempts = held.attempt
     and d.state = 'in_flight'
@@ -328,8 +330,8 @@ async def settle(outcomes: Sequence[tuple[Claimed, Outcome]]) -> set[int]:
     return others | {row["delivery_id"] for row in rows}
 
 
-async def hand_over(held: Sequence[Claimed]) -> set[int]:
-    """Hold these for another runner, for `HANDOVER_LEASE_S` seconds; returns those that the worker still held.
+async def hand_over(held: Sequence[Claimed], *, lease_s: int = HANDOVER_LEASE_S) -> set[int]:
+    """Hold these for another runner, for `lease_s` seconds from now; returns those whose attempt had not ended.
 
     From now on the end of the worker gives nothing back; an outcome does, or the end of the lease.
     """
@@ -338,6 +340,7 @@ async def hand_over(held: Sequence[Claimed]) -> set[int]:
         [each.delivery_id for each in held],
         [each.worker for each in held],
         [each.attempt for each in held],
+        lease_s,
     )
     return {row["delivery_id"] for row in rows}
 
