@@ -23,6 +23,8 @@ KINDS = {"itsm": "PM_*", "erp": "MM_*", "crm": "FI_*"}
 RUNNERS = ("busbar", "camel")
 ALARM_CHECK_MS = 200
 ALARM_USER = "sensors"
+HTTP_TIMEOUT_S = 4
+"""Long enough for a busy machine."""
 CREDENTIALS = {"itsm": ("--password", PASSWORD), "erp": ("--password", PASSWORD), "crm": ("--client-secret", PASSWORD)}
 OF_THE_ENDPOINT = {"PurReqnExternalReference", "ReferenceDocument"}
 """Short references are made of the endpoint's id too, so they differ."""
@@ -59,14 +61,15 @@ class BothWays:
             CRM_ENDPOINT="crm-camel",
             CRM_CLIENT_ID=crm["client_id"],
             CRM_CLIENT_SECRET=crm["client_secret"],
-            BUSBAR_URL=self.url,
-            BUSBAR_USERNAME="maintenance.engineer",
-            BUSBAR_PASSWORD=PASSWORD,
+            API_URL=self.url,
+            API_USERNAME="maintenance.engineer",
+            API_PASSWORD=PASSWORD,
             ALARM_FOLDER=str(self.alarms),
             ALARM_CHECK_MS=str(ALARM_CHECK_MS),
             MQTT_URL=f"tcp://127.0.0.1:{mqtt_port}",
             MQTT_USERNAME=ALARM_USER,
             MQTT_PASSWORD=PASSWORD,
+            HTTP_TIMEOUT_MS=str(1000 * HTTP_TIMEOUT_S),
             # Busbar's own attempts; a test is not to wait for Camel's in between.
             REDELIVERY_DELAY_MS="100",
         )

@@ -46,7 +46,7 @@ class Camel:
         """`environment` are its settings, by the names of docs/how-to/run-camel.md; its log goes into `folder`."""
         self.log = folder / "camel.log"
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CAMEL_", "BUSBAR_"))}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CAMEL_")}
         self._environment = {
             **inherited,
             "OBSERVE_HOST": "127.0.0.1",

@@ -109,3 +109,34 @@ def cancellation(reference: str) -> dict[str, Any]:
         "found": ["MaterialDocumentYear", "MaterialDocument"],
         "call": {"path": f"{service}/Cancel", "query": {**named, "PostingDate": "datetime'2026-11-28T00:00:00'"}},
     }
+
+
+def case_of(key: str, minute: int, comment: str) -> dict[str, Any]:
+    """What a Case is told in this minute: a comment only."""
+    data, at = "/services/data/v64.0", f"20261128T12{minute:02}00.000000Z"
+    case = {"path": f"{data}/sobjects/Case/Busbar_Id__c/{key}"}
+    soql = "SELECT Id, CommentBody FROM CaseComment WHERE ParentId = '{Id}'"
+    return {
+        "operation": "tell_case",
+        "key_field": "Busbar_Id__c",
+        "key": key,
+        "look": case | {"query": {"fields": "Id,CaseNumber,Busbar_Marker__c"}},
+        "marker": {
+            "field": "Busbar_Marker__c",
+            "version": 0,
+            "facts_at": "",
+            "told_at": at,
+            "correlation_id": "a-peer",
+            "characters_max": 255,
+        },
+        "create": {"Subject": "A peer's", "Status": "New", "Busbar_Marker__c": f"Busbar v0 - {at} a-peer"},
+        "change": {"ticket": {}, "facts": {}},
+        "upsert": case,
+        "composite": {"path": f"{data}/composite"},
+        "comment": {
+            "path": f"{data}/sobjects/CaseComment",
+            "body": {"CommentBody": f"{comment} [{at}]", "IsPublished": False},
+            "reference": at,
+        },
+        "comments": {"path": f"{data}/query", "query": {"q": soql}},
+    }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import aio_pika
@@ -10,8 +11,8 @@ import pytest_asyncio
 from aio_pika import DeliveryMode
 
 from acceptance.api import Api
-from acceptance.both_ways import ALARM_USER, KINDS, RUNNERS, BothWays, both_ways
-from acceptance.camel_peer import cancellation, handed_over, peer, record_of
+from acceptance.both_ways import ALARM_USER, HTTP_TIMEOUT_S, KINDS, RUNNERS, BothWays, both_ways
+from acceptance.camel_peer import cancellation, case_of, handed_over, peer, record_of
 from acceptance.processes import PASSWORD
 from acceptance.test_chain import do, first, run_case, team, until
 from acceptance.utility import SITE, add_case
@@ -141,6 +142,15 @@ class TestTrouble:
         await settled(api, ticket_id, "delivered")
         assert await created(both, ticket_id) == 1
 
+    async def test_an_answer_that_takes_too_long_is_awaited_before_the_next_look(self, around: Around) -> None:
+        both, api = around
+        late = {"kind": "timeout_after_effect", "count": 1, "delay_s": HTTP_TIMEOUT_S + 1, "method": "POST"}
+        await both.remote("itsm").control.ask("POST", "misbehave", late)
+        ticket_id = await report(api, 4, description="A slow desk")
+        [delivery] = await settled(api, ticket_id, "delivered")
+        assert (delivery["attempts"], await created(both, ticket_id)) == (2, 1)
+        assert "SocketTimeoutException" in delivery["tries"][0]["detail"]
+
     async def test_what_a_remote_refuses_is_dead_until_it_is_mended_and_replayed(self, around: Around) -> None:
         both, api = around
         endpoint = await api.get("/api/v1/endpoints/itsm-camel")
@@ -217,6 +227,22 @@ class TestMessages:
         assert told["state"] == "dead"
         assert told["detail"] == "This Camel serves the endpoint erp-camel, and not erp-elsewhere."
 
+    async def test_a_comment_that_comes_late_is_added_once_and_sets_nothing_back(self, around: Around) -> None:
+        both, _ = around
+        async with peer(both.broker.url) as bus:
+            told = []
+            for number, minute in enumerate((30, 10, 10), start=10):
+                await bus.hand_over("crm", handed_over(number, "crm", case_of("LATE-1", minute, f"At {minute}")))
+                told.append(await bus.outcome())
+        assert [one["state"] for one in told] == ["delivered"] * 3
+        assert len({one["remote_id"] for one in told}) == 1
+        assert "has been told of this already" in told[2]["detail"]
+        effects = await both.remote("crm").effects(external_id="LATE-1")
+        comments = [effect["fields"]["CommentBody"] for effect in effects if effect["object"] == "CaseComment"]
+        assert [comment.partition(" [")[0] for comment in comments] == ["At 30", "At 10"]
+        [case] = [effect for effect in effects if effect["object"] == "Case"]
+        assert "T123000" in case["fields"]["Busbar_Marker__c"]
+
     async def test_a_material_document_is_cancelled_once(self, around: Around) -> None:
         both, api = around
         issue = {"material_id": "FUSE-C", "quantity_change": "-1", "transaction_type": "issue"}
@@ -281,18 +307,19 @@ class TestAlarms:
     async def test_an_alarm_over_mqtt_becomes_an_incident_once(self, around: Around) -> None:
         both, api = around
         alarm = {"asset_id": "SUB-6", "fault_type": "degradation", "severity": "P4", "description": "Oil warm"}
-
-        async def reported() -> Any:
-            page = await api.get("/api/v1/pm/incidents?asset_id=SUB-6&fault_type=degradation")
-            return page["items"]
-
         async with await aio_pika.connect(both.broker.url_of(user=ALARM_USER, password=PASSWORD)) as connection:
             # RabbitMQ gives what is published to this exchange to the subscribers of MQTT, and the other way round.
             topics = await (await connection.channel()).get_exchange("amq.topic")
-            for _ in range(2):
+            for count in (1, 2):
                 message = aio_pika.Message(json.dumps(alarm).encode(), delivery_mode=DeliveryMode.PERSISTENT)
                 await topics.publish(message, routing_key="busbar.alarms")
-                assert len(await until(reported, what="the incident")) == 1
+                await until(partial(_are_forwarded, both, count), what=f"message {count}")
+        page = await api.get("/api/v1/pm/incidents?asset_id=SUB-6&fault_type=degradation")
+        assert len(page["items"]) == 1
+
+
+async def _are_forwarded(both: BothWays, count: int) -> bool:
+    return len(list((both.alarms / ".done").glob("*-mqtt-*.json"))) == count
 
 
 async def dropped(both: BothWays, name: str, content: str) -> None:

@@ -13,6 +13,7 @@ package_of() {
     prometheus | promtool) echo prometheus ;;
     haproxy) echo haproxy ;;
     java) echo openjdk-17-jre-headless ;;
+    javac) echo openjdk-17-jdk-headless ;;
     mvn | maven) echo maven ;;
     go) echo golang-go ;;
     wrk) echo wrk ;;

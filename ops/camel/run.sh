@@ -6,6 +6,8 @@ set -eu
 cd "$(dirname "$0")"
 
 if [ "${1:-}" = build ]; then
+  # In the image there is what it takes; elsewhere it is installed where it is missing.
+  if [ -x ../need.sh ]; then ../need.sh javac maven; fi
   exec mvn --quiet --batch-mode package
 fi
 
@@ -14,7 +16,7 @@ if [ ! -d target/lib ]; then
   exit 1
 fi
 
-for name in AMQP_URL ITSM_PASSWORD ITSM_CLIENT_SECRET ERP_PASSWORD CRM_CLIENT_SECRET BUSBAR_PASSWORD MQTT_PASSWORD; do
+for name in AMQP_URL ITSM_PASSWORD ITSM_CLIENT_SECRET ERP_PASSWORD CRM_CLIENT_SECRET API_PASSWORD MQTT_PASSWORD; do
   eval "file=\${${name}_FILE:-}"
   if [ -n "$file" ]; then
     value=$(cat "$file")
