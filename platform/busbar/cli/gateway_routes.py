@@ -15,6 +15,8 @@ from busbar.web.access import is_open
 
 UNEXPOSED = ("/health/", "/metrics")
 """For whoever runs Busbar, on the inside."""
+UNKNOWN_DOCUMENT = "/openapi/{path}"
+"""The framework's page for documents that there are not."""
 _LITERAL = re.compile(r"[A-Za-z0-9_.-]+")
 _OWN = ("OPTIONS",)
 """Answered by the framework for every address; no route of ours."""
@@ -57,12 +59,14 @@ class GatewayRoute(msgspec.Struct, frozen=True, kw_only=True):
 def gateway_routes(app: Litestar, *, with_health: bool = False) -> tuple[GatewayRoute, ...]:
     """All that the application serves to the outside, in the order of the addresses.
 
-    Left out are metrics, health unless asked for, and addresses with a parameter that takes any number of parts, which
-    would open a whole tree: the framework has one, its page for unknown documents below /openapi.
+    Left out are metrics, health unless asked for, the page that says that there is no such document, and addresses with
+    a parameter that takes any number of parts, for that would open a whole tree.
     """
     found: dict[tuple[str, bool], set[str]] = defaultdict(set)
     for template, handler_methods, takes_no_token in _operations(app):
         if template.startswith(UNEXPOSED) and not (with_health and template.startswith("/health/")):
+            continue
+        if template == UNKNOWN_DOCUMENT:
             continue
         found[template, takes_no_token].update(handler_methods)
     return tuple(

@@ -7,19 +7,21 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from litestar import Litestar, get
 
 from busbar.cli.gateway_file import GatewaySettings
+from busbar.cli.gateway_routes import gateway_routes
 from busbar.cli.kong import exposed, kong_text
 from busbar.cli.tests.kong_router import KongRouter
-from busbar.errors import NotFound
+from busbar.errors import NotFound, RuleViolated
 from busbar.testing.app import RunningApp
 from busbar.tests.route_table import Operation, operations
 from busbar.tests.test_access import OPEN, SIGNED
 
 INSIDE_ONLY = {"GET /health/live", "GET /health/ready", "GET /metrics"}
 """For whoever runs Busbar."""
-ANY_DEPTH = {"GET /openapi/{path}"}
-"""The framework's page that says 404."""
+ALWAYS_404 = {"GET /openapi/{path}"}
+"""The framework's page for unknown documents."""
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
 
 
@@ -29,7 +31,7 @@ def document_of(app: RunningApp, **arguments: Any) -> dict[str, Any]:
 
 
 def served_outside(app: RunningApp) -> list[Operation]:
-    return [each for each in operations(app) if str(each) not in INSIDE_ONLY | ANY_DEPTH]
+    return [each for each in operations(app) if str(each) not in INSIDE_ONLY | ALWAYS_404]
 
 
 def fits(template: str, path: str) -> bool:
@@ -92,7 +94,7 @@ class TestKongsRoutes:
         without = {
             str(each) for each in served_outside(app) if not router.matches(each.method, each.path()[1:])[0].needs_token
         }
-        assert without == (OPEN | SIGNED) - INSIDE_ONLY - ANY_DEPTH
+        assert without == (OPEN | SIGNED) - INSIDE_ONLY - ALWAYS_404
 
     async def test_are_tagged_open_where_they_take_no_token(self, app: RunningApp) -> None:
         services = document_of(app)["services"]
@@ -120,6 +122,29 @@ class TestKongsRoutes:
         names += [f"route {route['name']}" for each in services for route in each["routes"]]
         assert sorted(names) == sorted(set(names))
         assert [name for name in names if not re.fullmatch(r"(route )?busbar(\.[a-z0-9~_-]+)+", name)] == []
+
+
+class TestWhatIsLeftOut:
+    async def test_is_exactly_what_is_for_the_inside_or_not_there(self, app: RunningApp) -> None:
+        written = {f"{method} {route.template}" for route in exposed(app.platform) for method in route.methods}
+        assert {str(each) for each in operations(app)} - written == INSIDE_ONLY | ALWAYS_404
+        assert written <= {str(each) for each in operations(app)}
+
+    def test_is_any_address_that_opens_a_whole_tree(self) -> None:
+        @get(["/files/{name:path}", "/files/{name:str}"])
+        async def read() -> None: ...
+
+        routes = gateway_routes(Litestar([read], openapi_config=None))
+        assert [route.template for route in routes] == ["/files/{name}"]
+        assert [bool(re.match(routes[0].pattern, path)) for path in ("/files/a", "/files/a/b")] == [True, False]
+
+    def test_is_nothing_that_cannot_be_written_in_silence(self) -> None:
+        @get("/files/a b")
+        async def read() -> None: ...
+
+        (route,) = gateway_routes(Litestar([read], openapi_config=None))
+        with pytest.raises(RuleViolated, match="'a b'"):
+            assert route.pattern
 
 
 class TestModules:
