@@ -10,22 +10,16 @@ import time
 
 from ops.e2e.model import ROOT
 
+WORK = tuple(
+    f"acceptance/test_{name}.py"
+    for name in ("walk_through", "chain", "crash", "database_down", "scale_out", "storm", "outage")
+)
 PARTS = {
     "composed": ("camel", ("ops/e2e/test_composed.py",)),
-    "rabbitmq": ("rabbitmq", ("acceptance",)),
-    "camel": (
-        "camel",
-        (
-            "acceptance/test_walk_through.py",
-            "acceptance/test_chain.py",
-            "acceptance/test_crash.py",
-            "acceptance/test_scale_out.py",
-            "acceptance/test_storm.py",
-            "acceptance/test_database_down.py",
-        ),
-    ),
+    "rabbitmq": ("rabbitmq", (*WORK, "acceptance/test_webhook_out.py", "acceptance/test_stock_load.py")),
+    "camel": ("camel", WORK),
 }
-"""What carries the events of the installations that tests start, and the tests: with Camel, those that send."""
+"""What carries the events of the installations that tests start, and the tests of which that is a part."""
 
 
 def main() -> int:

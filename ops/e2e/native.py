@@ -122,8 +122,9 @@ class Native:
         """Stop everything in the reverse order; how each ended."""
         codes = {}
         for name in reversed([name for name, service in self.services.items() if service.health]):
-            for process in self.processes.get(name, ()):
-                codes[process.name] = await process.stop()
+            replicas = self.processes.get(name, [])
+            ended = await asyncio.gather(*(process.stop() for process in replicas))
+            codes |= {process.name: code for process, code in zip(replicas, ended, strict=True)}
         return codes
 
     def kill(self) -> None:
