@@ -36,6 +36,9 @@ HELD_S: Final = 300.0
 """A message that could not be claimed for so long, say for a paused endpoint, is acknowledged; the ledger has it."""
 LATE_S: Final = 2.0
 """A delivery that is due for so long is taken from the ledger, though its message may come yet."""
+LATE_WHILE_HEARD_S: Final = 20.0
+"""The same while messages of its subscription keep coming: there is a line, and it will most likely be its turn."""
+HEARD_S: Final = 1.0
 SWEEP_S: Final = 0.5
 """So often, while messages come, the ledger is looked at for what they do not bring."""
 RENEW_S: Final = 10.0
@@ -132,13 +135,22 @@ class RabbitTransport:
 
     async def _sweep(self, free: Mapping[str, int], *, worker: int) -> list[Claimed]:
         """Claim from the ledger: what is late with its message, and all that no message can bring now."""
-        coming = {name for name, queue in self._queues.items() if queue.name in self._broker.consuming}
-        late = {name: room for name, room in free.items() if room > 0 and name in coming}
-        rest = {name: room for name, room in free.items() if room > 0 and name not in coming}
-        taken = await ledger.claim(late, worker=worker, late_s=LATE_S) if late else []
-        for name in {held.subscription for held in taken if held.attempt == 1}:
-            self._doubt(name)
-        return taken + (await ledger.claim(rest, worker=worker) if rest else [])
+        now_s = time.monotonic()
+        by_lateness: dict[float, dict[str, int]] = {}
+        for name, room in free.items():
+            if room <= 0:
+                continue
+            late_s = 0.0
+            if name in self._queues and self._queues[name].name in self._broker.consuming:
+                late_s = LATE_WHILE_HEARD_S if now_s - self._heard_s.get(name, 0.0) < HEARD_S else LATE_S
+            by_lateness.setdefault(late_s, {})[name] = room
+        taken = []
+        for late_s, rooms in by_lateness.items():
+            found = await ledger.claim(rooms, worker=worker, late_s=late_s)
+            for name in {held.subscription for held in found if held.attempt == 1 and late_s == LATE_S}:
+                self._doubt(name)
+            taken += found
+        return taken
 
     def _let_go_of_old_ones(self) -> None:
         oldest_s = time.monotonic() - HELD_S

@@ -169,6 +169,7 @@ class TestTheNet:
         # A queue that is deleted and made again at once leaves a consumer that nothing comes to, and no word of it.
         monkeypatch.setattr(transport_module, "RENEW_S", 0.5)
         monkeypatch.setattr(transport_module, "LATE_S", 0.5)
+        monkeypatch.setattr(transport_module, "HEARD_S", 0.2)
         transport = await carrier.transport()
         broker = carrier.brokers[0]
         await consuming(broker)
