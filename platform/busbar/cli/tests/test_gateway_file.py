@@ -24,7 +24,6 @@ from busbar.tests.test_house import ROOT
 from busbar.web.limits import Limits
 
 CHECKED_IN = ROOT / "ops" / "kong" / "kong.yml"
-WRITE = "from pathlib import Path; from busbar.cli.kong import *; "
 NO_KEYS = GatewayKeys(jwks=(), token_life_s_max=630)
 
 
@@ -47,9 +46,7 @@ def document_for(*upstreams: str, **settings: Any) -> dict[str, Any]:
 class TestTheFileThatIsCheckedIn:
     async def test_is_what_the_command_writes_but_for_the_keys(self, app: RunningApp) -> None:
         written = kong_text(app.platform, settings=GatewaySettings(), with_keys=False)
-        assert CHECKED_IN.read_text("utf-8") == written, (
-            "write it anew: busbar kong --without-keys -o ops/kong/kong.yml"
-        )
+        assert CHECKED_IN.read_text("utf-8") == written, "busbar kong --without-keys --output ops/kong/kong.yml"
 
     async def test_lets_no_token_through(self) -> None:
         assert yaml.safe_load(CHECKED_IN.read_text("utf-8"))["consumers"][0]["jwt_secrets"] == []
@@ -197,10 +194,10 @@ class TestTheCommand:
     async def test_replaces_the_file_as_a_whole(self, app: RunningApp, tmp_path: Path) -> None:
         output = tmp_path / "kong.yml"
         output.write_text("old")
-        more = "settings=GatewaySettings(), modules=['pm'], with_health=False, with_keys=True"
+        asked = ["--module", "pm", "--upstream", "http://platform:8000", "--logins-per-minute", "9", "--output", output]
         ended = await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-c", f"{WRITE}write_kong(Path({str(output)!r}), {more})"],
+            [sys.executable, "-m", "busbar", "kong", *asked],
             env={
                 **os.environ,
                 "DATABASE_URL": app.platform.dsn,
@@ -219,4 +216,6 @@ class TestTheCommand:
             each["kid"] for each in published["keys"]
         )
         assert not {"mm", "fi"} & {tag for each in document["services"] for tag in each["tags"]}
+        assert document["upstreams"][0]["targets"][0]["target"] == "platform:8000"
+        assert configs(document, "rate-limiting")["busbar.auth.login.open"]["minute"] == 9
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".kong")] == []
