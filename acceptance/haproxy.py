@@ -15,13 +15,17 @@ CHECK_MS = 200
 SEEN_S = 4 * CHECK_MS / 1000
 """After so long it has seen that a server went or came."""
 
+# Nothing is tried again, so that no request fails only if Busbar says in time that it is about to go.
 _HTTP = """
   mode http
+  retries 0
   option httpchk GET /health/ready
   http-check expect status 200
 """
 _TCP = """
   mode tcp
+  retries 3
+  option redispatch
   default-server on-marked-down shutdown-sessions
 """
 _FILE = """
@@ -31,8 +35,6 @@ defaults
   timeout connect 2s
   timeout client 1h
   timeout server 1h
-  retries 3
-  option redispatch
 listen front
   bind 127.0.0.1:{port}{mode}
   default-server check inter {check_ms}ms fall 1 rise 2

@@ -39,15 +39,12 @@ class Load:
             await self._api.sign_in()
         count = round(seconds * self._per_s)
         began = time.monotonic()
-        sending: set[asyncio.Task[None]] = set()
+        sending: list[asyncio.Task[None]] = []
         for n in range(count):
             due = began + n / self._per_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            task = asyncio.create_task(self._report(due))
-            sending.add(task)
-            task.add_done_callback(sending.discard)
-        while sending:
-            await asyncio.wait(tuple(sending))
+            sending.append(asyncio.create_task(self._report(due)))
+        await asyncio.gather(*sending)
         return self._latencies
 
     @asynccontextmanager
@@ -69,7 +66,7 @@ class Load:
         try:
             async with asyncio.timeout(REQUEST_S_MAX):
                 status, answer = await self._api.send("POST", "/api/v1/pm/incidents", incident(next(self._numbers)))
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # the last: a proxy does not answer in JSON
             self.not_taken.append(repr(error))
             return
         if status == 201:
