@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 UV := env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL UV_PYTHON_DOWNLOADS=never .tools/uv
 PY_SOURCES := platform plugins acceptance benchmarks ops conftest.py
 
-.PHONY: help up test test-quick e2e check fix bench docs schemas lock clean
+.PHONY: help up test test-quick e2e faults servers check fix bench docs schemas lock clean
 
 help: ## Show the verbs
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -16,17 +16,22 @@ up: .venv/ready ## Run Busbar with everything embedded, in the foreground
 	@exec .venv/bin/busbar up
 
 # The outage lasts five minutes and needs little of the machine, so it runs beside the others.
-test: .venv/ready ## Run all tests
+test: .venv/ready servers ## Run all tests
 	@.venv/bin/pytest -q acceptance/test_outage.py > .outage.log 2>&1 & outage=$$!; \
 	  .venv/bin/pytest -q --ignore=acceptance/test_outage.py; status=$$?; \
 	  wait $$outage || status=1; cat .outage.log; rm -f .outage.log; exit $$status
 
-test-quick: .venv/ready ## Run the tests that take less than ten seconds each
+test-quick: .venv/ready servers ## Run the tests that take less than ten seconds each
 	.venv/bin/pytest -q -m "not slow"
 
-e2e: .venv/ready ## Run the services of compose.yml as processes, and acceptance tests over RabbitMQ and with Camel
-	@ops/need.sh rabbitmq-server prometheus haproxy java maven go
+e2e: .venv/ready servers ## Run the services of compose.yml as processes, and acceptance tests over RabbitMQ and with Camel
 	@.venv/bin/python -m ops.e2e
+
+faults: .venv/ready servers ## Run the fault tests at their full length: a broker dead for ten minutes, fifty stops, 20,000 requests
+	BUSBAR_FAULTS=full .venv/bin/pytest -q acceptance/test_broker_down.py acceptance/test_broker_cluster.py acceptance/test_restarts.py
+
+servers: ## Make sure of the servers that tests run: RabbitMQ, Prometheus, HAProxy, and what builds Camel
+	@ops/need.sh rabbitmq-server prometheus haproxy java maven
 
 check: .venv/ready ## Format, lint, types, import contracts, shape, documents, published event schemas, lock
 	.venv/bin/ruff format --check $(PY_SOURCES)

@@ -26,13 +26,13 @@ def main() -> int:
     """Run the parts that are asked for, all of them by default; 1 when any failed."""
     asked = sys.argv[1:] or list(PARTS)
     if unknown := set(asked) - set(PARTS):
-        print(f"There is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}.", file=sys.stderr)  # noqa: T201
+        print(f"There is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}.", file=sys.stderr)
         return 2
     took: dict[str, str] = {}
     for part in asked:
         bus, tests = PARTS[part]
         began = time.monotonic()
-        print(f"== {part}", flush=True)  # noqa: T201
+        print(f"== {part}", flush=True)
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "--durations=10", *tests],
             cwd=ROOT,
@@ -41,7 +41,7 @@ def main() -> int:
         )
         took[part] = f"{'green' if done.returncode == 0 else 'RED'} in {time.monotonic() - began:.0f} s"
     for part, result in took.items():
-        print(f"{part}: {result}")  # noqa: T201
+        print(f"{part}: {result}")
     return int(any(result.startswith("RED") for result in took.values()))
 
 

@@ -140,7 +140,7 @@ class Native:
         await process.healthy([shell_path(program, process.environment["PATH"]), *arguments])
 
     async def _start(self, service: Service) -> None:
-        print(f"  {service.name}", flush=True)  # noqa: T201 - it is a command, and this is what it says
+        print(f"  {service.name}", flush=True)
         started = [await self._launch(service, number) for number in range(1, service.replicas + 1)]
         self.processes[service.name] = started
         for process in started:

@@ -46,7 +46,7 @@ def serve(
 
 @cli.command()
 def worker() -> None:
-    """Relay events and run deliveries, without serving the API."""
+    """Relay events and run deliveries, without serving the API; the port answers for health and metrics only."""
     from busbar.cli.serving import run_worker
 
     run_worker()

@@ -107,6 +107,7 @@ class TestTasks:
         "plugins/connectors/simulation/",
         "benchmarks/",
         "acceptance/",
+        "ops/",
         "conftest.py",
     )
 
