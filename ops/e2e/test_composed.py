@@ -87,7 +87,7 @@ class TestComposed:
 
     async def test_work_goes_on_while_one_replica_of_each_and_camel_are_killed(self, native: Native) -> None:
         desk = remote(native, "itsm")
-        around = World(Ledger(native), desk.ready)  # type: ignore[arg-type]
+        around = World(Ledger(native), desk.ready)
         acknowledged: list[str] = []
         numbers = itertools.count()
         async with signed_in(native) as api:
@@ -115,7 +115,7 @@ class TestComposed:
         assert await around.check_each_once(acknowledged) == REPORTS
 
     async def test_one_case_goes_from_an_incident_to_its_cost_by_way_of_camel(self, native: Native) -> None:
-        around = Utility(Ledger(native), remote(native, "erp"), remote(native, "crm"))  # type: ignore[arg-type]
+        around = Utility(Ledger(native), remote(native, "erp"), remote(native, "crm"))
         url, password = native.places.url("kong"), native.places.secret("busbar_admin_password")
         async with signed_in(native) as api, following(url, password=password) as consumer:
             await around.furnish(api, has_site=True)

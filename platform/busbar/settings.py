@@ -73,7 +73,11 @@ VARIABLES = (
         meaning="Folder for all data: the embedded database, the secret key. Default: `/var/lib/busbar` for root, "
         "else `~/.local/share/busbar`.",
     ),
-    Variable(name="BUSBAR_PORT", field="port", meaning="TCP port of the API; at a worker, of health and metrics only. Default: 8000."),
+    Variable(
+        name="BUSBAR_PORT",
+        field="port",
+        meaning="TCP port of the API; at a worker, of health and metrics only. Default: 8000.",
+    ),
     Variable(
         name="BUSBAR_LISTEN",
         field="listen",

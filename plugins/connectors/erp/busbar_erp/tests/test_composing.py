@@ -91,7 +91,8 @@ def _effects(simulator: Simulator) -> list[tuple[str, ...]]:
 
 
 def _rows(simulator: Simulator) -> dict[str, list[dict[str, Any]]]:
-    names = ("A_PurchaseRequisitionHeader", "A_PurchaseRequisitionItem", "A_PurReqnAcctAssgmt", "A_PurchaseReqnItemText")
+    names = ("A_PurchaseRequisitionHeader", "A_PurchaseRequisitionItem")
+    names += ("A_PurReqnAcctAssgmt", "A_PurchaseReqnItemText")
     names += ("A_MaterialDocumentHeader", "A_MaterialDocumentItem")
     return {name: [dict(row) for row in simulator.rows(name)] for name in names}
 
