@@ -92,8 +92,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 class Side(msgspec.Struct, frozen=True, kw_only=True):
     """One way from an event to its handler, running."""
 
-    drain: Callable[[int], Awaitable[None]]
-    """Send so many, and wait until all are handled and acknowledged."""
+    drain: Callable[[int], Awaitable[float]]
+    """Send so many, and wait until all are handled; returns when it began, after what there was to prepare."""
     send: Callable[[int], Awaitable[None]]
     """Send the event of this number; done when it is committed, or confirmed where there is no outbox."""
     commits: bool = False
@@ -150,13 +150,15 @@ async def busbar(asked: Asked, arrived: Arrived, *, brokered: bool) -> AsyncIter
         _keep(stack, relay.run(), "relay")
         _keep(stack, worker.run(), "worker")
 
-        async def drain(count: int) -> None:
+        async def drain(count: int) -> float:
             await execute(_BACKLOG, count)
+            began_s = time.perf_counter()
             poke(Channel.EVENTS)
             while await fetchval("select exists(select from core.event where position is null)"):
                 await asyncio.sleep(0.02)
             while await ledger.open_count():
                 await asyncio.sleep(0.02)
+            return began_s
 
         async def send(number: int) -> None:
             await tell(number, subject=f"S-{number % SUBJECTS}")
@@ -261,8 +263,8 @@ async def measure(name: str, asked: Asked) -> Measured:
 
     async with SIDES[name](asked, arrived) as side:
         await side.drain(WARM_UP)
-        began_s, cpu_began_s = time.perf_counter(), time.process_time()
-        await side.drain(asked.events)
+        cpu_began_s = time.process_time()
+        began_s = await side.drain(asked.events)
         seconds, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_began_s
         told, committed = {}, {}
         for number in range(int(asked.per_second * asked.seconds)):
@@ -286,13 +288,15 @@ async def measure(name: str, asked: Asked) -> Measured:
     )
 
 
-def _sending(send: Callable[[int], Awaitable[None]], count: Counter) -> Callable[[int], Awaitable[None]]:
+def _sending(send: Callable[[int], Awaitable[None]], count: Counter) -> Callable[[int], Awaitable[float]]:
     """Drains by sending: publishers and consumer work at the same time, as Busbar's do."""
 
-    async def drain(events: int) -> None:
+    async def drain(events: int) -> float:
+        began_s = time.perf_counter()
         sending = [spawn(_one(send, -n), name="send") for n in range(1, events + 1)]
         await count.more(events)
         await asyncio.wait(sending)
+        return began_s
 
     return drain
 
