@@ -8,9 +8,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from openapi_spec_validator import validate
 
 from busbar.bus.broker_users import peer_user
 from busbar.bus.topology import EVENTS
+from busbar.events.asyncapi import asyncapi_document
+from busbar.events.registry import REGISTRY
+from busbar.events.tests.test_asyncapi import errors_of
 from busbar.testing.app import RunningApp
 from busbar.tests.mule_files import (
     FLOWS,
@@ -182,6 +186,22 @@ class TestPaths:
         called = {f"{each.get('method')} {config.get('basePath')}{each.get('path')}" for each in find("http:request")}
         assert called == {"POST /api/v1/auth/login", "POST /api/v1/pm/incidents"}
         assert called <= served
+
+
+class TestContracts:
+    """The two documents that `busbar openapi` and `busbar asyncapi` print, with everything that is installed."""
+
+    async def test_openapi_is_valid_and_has_what_the_flows_call(self, app: RunningApp) -> None:
+        document = await app.anonymous.get("//openapi/openapi.json")
+        validate(document)
+        assert {"/api/v1/auth/login", "/api/v1/pm/incidents"} <= set(document["paths"])
+
+    async def test_asyncapi_is_valid_and_has_the_events_of_every_module(self, app: RunningApp) -> None:
+        document = asyncapi_document(REGISTRY, "1.0.0")
+        assert errors_of(document) == []
+        assert {f"{{site}}.{module}" for module in app.platform.catalog.modules} <= {
+            channel["address"].rpartition(".")[0] for channel in document["channels"].values()
+        }
 
 
 class TestArtifact:
