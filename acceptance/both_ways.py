@@ -23,6 +23,7 @@ KINDS = {"itsm": "PM_*", "erp": "MM_*", "crm": "FI_*"}
 RUNNERS = ("busbar", "camel")
 ALARM_CHECK_MS = 200
 ALARM_USER = "sensors"
+REDELIVERIES = 2
 HTTP_TIMEOUT_S = 4
 """Long enough for a busy machine."""
 CREDENTIALS = {"itsm": ("--password", PASSWORD), "erp": ("--password", PASSWORD), "crm": ("--client-secret", PASSWORD)}
@@ -70,7 +71,7 @@ class BothWays:
             MQTT_USERNAME=ALARM_USER,
             MQTT_PASSWORD=PASSWORD,
             HTTP_TIMEOUT_MS=str(1000 * HTTP_TIMEOUT_S),
-            # Busbar's own attempts; a test is not to wait for Camel's in between.
+            REDELIVERIES=str(REDELIVERIES),
             REDELIVERY_DELAY_MS="100",
         )
 

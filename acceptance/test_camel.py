@@ -11,7 +11,7 @@ import pytest_asyncio
 from aio_pika import DeliveryMode
 
 from acceptance.api import Api
-from acceptance.both_ways import ALARM_USER, HTTP_TIMEOUT_S, KINDS, RUNNERS, BothWays, both_ways
+from acceptance.both_ways import ALARM_USER, HTTP_TIMEOUT_S, KINDS, REDELIVERIES, RUNNERS, BothWays, both_ways
 from acceptance.camel_peer import cancellation, case_of, handed_over, peer, record_of
 from acceptance.processes import PASSWORD
 from acceptance.test_chain import do, first, run_case, team, until
@@ -70,7 +70,8 @@ class TestWhatCamelWrites:
         await api.drained(within_s=60)
         for kind in KINDS:
             ours, camels = [await both.effects(kind, runner) for runner in RUNNERS]
-            assert ours, f"nothing was written at {kind}"
+            written = {effect["method"] for effects in ours.values() for effect in effects}
+            assert written == {"POST", "PATCH"}, f"the story does not tell all that {kind} can be told"
             assert camels == ours
         summary = await api.get("/api/v1/deliveries/summary")
         assert (summary["parked"], summary["balanced"]) == (0, True)
@@ -123,6 +124,16 @@ class TestTrouble:
         assert await created(both, ticket_id) == 1
         assert len(delivery["tries"]) == 1
         assert "Camel asked 2 times." in delivery["tries"][0]["detail"]
+
+    async def test_a_remote_that_stays_away_is_left_to_busbars_own_schedule(self, around: Around) -> None:
+        both, api = around
+        await both.remote("itsm").control.ask("POST", "misbehave", {"kind": "server_error", "count": 1 + REDELIVERIES})
+        ticket_id = await report(api, 9, description="The desk is down")
+        [delivery] = await settled(api, ticket_id, "delivered")
+        first_try, second_try = delivery["tries"]
+        assert (first_try["outcome"], second_try["outcome"]) == ("retrying", "delivered")
+        assert f"Camel asked {1 + REDELIVERIES} times." in first_try["detail"]
+        assert await created(both, ticket_id) == 1
 
     async def test_a_quota_that_is_used_up_costs_no_attempt(self, around: Around) -> None:
         both, api = around
