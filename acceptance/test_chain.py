@@ -296,8 +296,8 @@ class TestTheChainUnderKills:
                     await add_case(api, str(n))
             async with following(busbars[0].url) as consumer:
                 killer = Killer(around, busbars)
-                killing = asyncio.create_task(killer.run())
                 async with team(busbars[0].url) as people:
+                    killing = asyncio.create_task(killer.run())
                     await asyncio.gather(*(run_case(people, str(n), after_s=n * APART_S) for n in range(CASES)))
                 await killing
                 assert sum(killer.killed.values()) == KILLS

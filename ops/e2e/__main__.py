@@ -16,7 +16,10 @@ WORK = tuple(
 )
 PARTS = {
     "composed": ("camel", ("ops/e2e/test_composed.py",)),
-    "rabbitmq": ("rabbitmq", (*WORK, "acceptance/test_webhook_out.py", "acceptance/test_stock_load.py")),
+    "rabbitmq": (
+        "rabbitmq",
+        (*WORK, "acceptance/test_webhook_out.py", "acceptance/test_stock_load.py"),
+    ),
     "camel": ("camel", WORK),
 }
 """What carries the events of the installations that tests start, and the tests of which that is a part."""
