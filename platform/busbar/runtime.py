@@ -201,7 +201,12 @@ async def _start_identity(
             registry.declare(plugin.permissions, plugin.roles)
         except PermissionFault as fault:
             plugin.quarantine("load", fault.detail)
-    auth = Auth(AuthSettings(lockout=settings.lockout), box=KeyRingBox(key_ring), registry=registry, clock=clock)
+    auth = Auth(
+        AuthSettings(lockout=settings.lockout, trusted_proxies=settings.trusted_proxies),
+        box=KeyRingBox(key_ring),
+        registry=registry,
+        clock=clock,
+    )
     await auth.start()
     return auth, await ensure_admin(auth, password=settings.admin_password)
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mode: str = "development"
     egress: tuple[str, ...] = ()
     lockout: Literal["lock", "alarm"] = "lock"
+    trusted_proxies: tuple[str, ...] = ()
     pool_size: int = 10
     takeover_s: float = 3.0
     stop_s: float = 20.0
@@ -144,6 +146,12 @@ VARIABLES = (
         meaning="After repeated failed sign-ins: `lock` refuses the account for a while, `alarm` only logs a warning, "
         "for control rooms. Default: lock.",
     ),
+    Variable(
+        name="BUSBAR_TRUSTED_PROXIES",
+        field="trusted_proxies",
+        meaning="Networks of the gateways in front, separated by commas, such as `10.0.0.0/24`: the address that they give "
+        "in X-Forwarded-For counts for the limit on failed sign-ins. Default: none is believed.",
+    ),
     Variable(name="BUSBAR_POOL_SIZE", field="pool_size", meaning="Database connections for requests. Default: 10."),
     Variable(
         name="BUSBAR_TAKEOVER_S",
@@ -235,6 +243,8 @@ def _convert(field: str, text: str) -> object:
             return _one_of(text.upper(), ("DEBUG", "INFO", "WARNING", "ERROR"))
         case "egress":
             return tuple(part.strip() for part in text.split(",") if part.strip())
+        case "trusted_proxies":
+            return tuple(str(ip_network(part.strip())) for part in text.split(",") if part.strip())
         case "amqp_url":
             return _address(text, ("amqp", "amqps"), "amqp://user:password@host/vhost")
         case "database_url":
