@@ -76,6 +76,7 @@ def record_of(ticket_id: str) -> dict[str, Any]:
     path = "/api/now/table/incident"
     display = {"correlation_id": ticket_id, "correlation_display": "Busbar v1 - a-peer"}
     return {
+        "operation": "tell_record",
         "ticket_id": ticket_id,
         "known": None,
         "look": {"path": path, "query": {"sysparm_query": f"correlation_id={ticket_id}"}},

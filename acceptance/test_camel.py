@@ -217,12 +217,12 @@ class TestMessages:
     async def test_one_that_comes_twice_is_carried_out_and_told_once(self, around: Around) -> None:
         both, _ = around
         async with peer(both.broker.url) as bus:
-            body = handed_over(1, "itsm", {"operation": "tell_record", **record_of("TKT-TWICE")})
+            body = handed_over(1, "itsm", record_of("TKT-TWICE"))
             await bus.hand_over("itsm", body)
             told = await bus.outcome()
             await bus.hand_over("itsm", body)
             # Told after the second one would have been: each consumer takes one message at a time.
-            other = handed_over(2, "itsm", {"operation": "tell_record", **record_of("TKT-TWICE")})
+            other = handed_over(2, "itsm", record_of("TKT-TWICE"))
             await bus.hand_over("itsm", other)
             again = await bus.outcome()
         assert (told["state"], told["attempt"], told["tries"], told["marker"]) == ("delivered", 1, 1, "0")
@@ -254,6 +254,18 @@ class TestMessages:
         [case] = [effect for effect in effects if effect["object"] == "Case"]
         assert "T123000" in case["fields"]["Busbar_Marker__c"]
 
+    async def test_a_token_that_is_not_accepted_any_more_is_fetched_anew(self, around: Around) -> None:
+        both, _ = around
+        async with peer(both.broker.url) as bus:
+            for number, (kind, composed) in enumerate(
+                (("crm", case_of("TOKEN-1", 1, "Hello")), ("itsm", record_of("TKT-TOKEN"))), start=20
+            ):
+                expired = {"kind": "unauthorized", "count": 1, "path_contains": "/api/" if kind == "itsm" else "/data/"}
+                await both.remote(kind).control.ask("POST", "misbehave", expired)
+                await bus.hand_over(kind, handed_over(number, kind, composed))
+                told = await bus.outcome()
+                assert (told["state"], told["tries"]) == ("delivered", 2), told["detail"]
+
     async def test_a_material_document_is_cancelled_once(self, around: Around) -> None:
         both, api = around
         issue = {"material_id": "FUSE-C", "quantity_change": "-1", "transaction_type": "issue"}
@@ -265,6 +277,10 @@ class TestMessages:
             for effect in await both.remote("erp").effects(method="POST", entity_set="A_MaterialDocumentHeader")
             if effect["request_correlation_id"] == "cancel"
         ]
+        # Its session has ended: the token that Camel keeps is worth nothing any more.
+        await both.remote("erp").control.ask(
+            "POST", "misbehave", {"kind": "csrf_expired", "count": 1, "method": "POST"}
+        )
         async with peer(both.broker.url) as bus:
             outcomes = []
             for number in (4, 5):
@@ -273,9 +289,10 @@ class TestMessages:
             await bus.hand_over("erp", handed_over(6, "erp", cancellation("BB-UNKNOWN")))
             unknown = await bus.outcome()
         first_one, second = outcomes
-        assert (first_one["state"], second["state"]) == ("delivered", "delivered")
+        assert (first_one["state"], second["state"]) == ("delivered", "delivered"), [one["detail"] for one in outcomes]
         assert first_one["remote_id"] == second["remote_id"]
         assert "cancels it" in first_one["detail"]
+        assert first_one["tries"] == 2
         assert "already" in second["detail"]
         assert (unknown["state"], unknown["detail"]) == ("dead", "It is not there.")
         cancelled = await both.remote("erp").effects(function="Cancel")
