@@ -19,7 +19,7 @@ from pamqp.commands import Basic
 
 from busbar.bus.broker_metrics import broker_connected
 from busbar.bus.consumers import Consumers, Handle
-from busbar.bus.link import LINK_TROUBLE, BrokerAddress, Link, declare, open_link
+from busbar.bus.link import LINK_TROUBLE, BrokerAddress, Link, declare, open_link, was_cancelled
 from busbar.bus.topology import CANARY, Queue
 from busbar.db import end_tasks, spawn
 from busbar.kit.backoff import delay_s
@@ -142,6 +142,10 @@ class Broker:
                     reason = await link.lost()
             except (*LINK_TROUBLE, BrokerTrouble) as error:
                 reason = str(error) or repr(error)
+            except asyncio.CancelledError:
+                if was_cancelled():
+                    raise
+                reason = "the client library gave up what was waited for"
             failures += 1
             wait_s = delay_s(failures, first_s=RECONNECT_S_FIRST, max_s=RECONNECT_S_MAX)
             log.warning("broker_lost", purpose=purpose, broker=self.address.shown, error=reason, again_in_s=wait_s)
@@ -199,4 +203,8 @@ async def _publish(link: Link, message: Outgoing) -> bool | Exception:
         return False
     except (DeliveryError, *LINK_TROUBLE) as error:
         return error
+    except asyncio.CancelledError:
+        if was_cancelled():
+            raise
+        return ConnectionResetError("the connection was closed before the confirm came")
     return True

@@ -135,6 +135,12 @@ async def open_link(address: BrokerAddress, *, name: str) -> AsyncIterator[Link]
             log.debug("link_not_closed_politely", link=name, error=repr(error))
 
 
+def was_cancelled() -> bool:
+    """Whether somebody cancelled this task, after a CancelledError; aiormq cancels what waits on a dying connection."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 async def _connect(connection: aio_pika.Connection) -> None:
     try:
         await connection.connect(timeout=CONNECT_S)

@@ -118,16 +118,23 @@ class FaultProxy:
         await asyncio.gather(self._pump(link, reader, there_writer), self._pump(link, there_reader, writer))
 
     async def _pump(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry bytes one way until they end; on a dead link, swallow them."""
-        while data := await reader.read(CHUNK_BYTES):
-            if self.mode is Mode.DELAY:
-                await asyncio.sleep(self.delay_s)
-            link.dead = link.dead or self.mode is Mode.HALF_OPEN
-            if not link.dead:
-                writer.write(data)
-                await writer.drain()
-        if not (link.dead or self.mode is Mode.HALF_OPEN):
+        """Carry bytes one way until they end; on a dead link, swallow them, and say nothing of an end or a reset."""
+        try:
+            while data := await reader.read(CHUNK_BYTES):
+                if self.mode is Mode.DELAY:
+                    await asyncio.sleep(self.delay_s)
+                if not self._is_dead(link):
+                    writer.write(data)
+                    await writer.drain()
+        except OSError:
+            if not self._is_dead(link):
+                raise
+        if not self._is_dead(link):
             writer.close()
+
+    def _is_dead(self, link: _Link) -> bool:
+        link.dead = link.dead or self.mode is Mode.HALF_OPEN
+        return link.dead
 
 
 @contextlib.asynccontextmanager

@@ -19,9 +19,11 @@ class Echo:
 
     def __init__(self) -> None:
         self.port = self.seen = 0
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seen += 1
+        self._writers.append(writer)
         try:
             while data := await reader.read(1000):
                 writer.write(data)
@@ -30,6 +32,10 @@ class Echo:
             pass
         finally:
             writer.close()
+
+    def hang_up(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
 
 
 @pytest.fixture
@@ -107,6 +113,13 @@ class TestHalfOpen:
         await proxy.switch(Mode.HALF_OPEN)
         assert await is_silent(await connect(proxy))
         assert echo.seen == 0
+
+    async def test_the_other_end_hanging_up_is_not_told_either(self, proxy: FaultProxy, echo: Echo) -> None:
+        streams = await connect(proxy)
+        await ask(streams, b"hello")
+        await proxy.switch(Mode.HALF_OPEN)
+        echo.hang_up()
+        assert await is_silent(streams)
 
     async def test_a_link_that_lost_bytes_stays_dead_and_a_new_one_lives(self, proxy: FaultProxy) -> None:
         streams = await connect(proxy)
