@@ -31,7 +31,7 @@ faults: .venv/ready servers ## Run the fault tests at their full length: a broke
 	BUSBAR_FAULTS=full .venv/bin/pytest -q acceptance/test_broker_down.py acceptance/test_broker_cluster.py acceptance/test_restarts.py
 
 servers: ## Make sure of the servers that tests run: RabbitMQ, Prometheus, HAProxy, and what builds Camel
-	@ops/need.sh rabbitmq-server prometheus haproxy java maven
+	@ops/need.sh rabbitmq-server prometheus haproxy javac maven
 
 check: .venv/ready ## Format, lint, types, import contracts, shape, documents, published event schemas, lock
 	.venv/bin/ruff format --check $(PY_SOURCES)
