@@ -17,6 +17,7 @@ from acceptance.processes import Busbar, Installation, free_port, installation
 from acceptance.world import World, world
 
 EVENTS_PER_S = 50
+ROUTE_QUEUE = "busbar.deliver.route:pm-to-desk"
 DRAIN_S_MAX = 300.0
 """So soon after an outage everything has happened and every peer has heard of it."""
 
@@ -100,7 +101,9 @@ class Stage:
         await self.settled()
 
     async def settled(self) -> float:
-        """Wait until every delivery is made and the peer knows every event; returns after how many seconds.
+        """Wait until every delivery is made, the peer knows every event, and each queue is consumed.
+
+        Returns after how many seconds.
 
         Raises:
             AssertionError: that is not so after `DRAIN_S_MAX`, or the peer was told of something that never happened.
@@ -110,12 +113,15 @@ class Stage:
             async with asyncio.timeout(DRAIN_S_MAX):
                 await self.api.sign_in()
                 await self.api.drained(within_s=DRAIN_S_MAX)
-                while len(self.peer.ids) < await self._count():
+                while len(self.peer.ids) < await self._count() or await self._idle_queues():
                     await asyncio.sleep(0.2)
         except TimeoutError:
             heard, told = len(self.peer.ids), await self._count()
             summary = await self.api.get("/api/v1/deliveries/summary")
-            raise AssertionError(f"not drained: the peer has {heard} of {told} events; deliveries {summary}") from None
+            idle = await self._idle_queues()
+            raise AssertionError(
+                f"not drained: the peer has {heard} of {told} events; deliveries {summary}; without a consumer: {idle}"
+            ) from None
         rows = await self.installed.query(
             "select event_id::text as id from core.event where position > $1 order by position", self._first_position
         )
@@ -140,6 +146,16 @@ class Stage:
     async def _published(self) -> int | None:
         rows = await self.installed.query("select position from core.publication")
         return rows[0]["position"] if rows else None
+
+    async def _idle_queues(self) -> list[str]:
+        """Queues of Busbar's own that nobody consumes, or that still hold something."""
+        queues = await self.bus.ask("queues")
+        missing = [] if ROUTE_QUEUE in queues or not self.load.acknowledged else [ROUTE_QUEUE]
+        return missing + [
+            name
+            for name, queue in queues.items()
+            if name.startswith("busbar.deliver.") and (queue["consumers"] == 0 or queue["messages_ready"] > 0)
+        ]
 
     async def _count(self) -> int:
         rows = await self.installed.query(

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from acceptance.haproxy import in_front_of
-from acceptance.stage import Bus, stage
+from acceptance.stage import ROUTE_QUEUE, Bus, stage
 
 FULL = os.environ.get("BUSBAR_FAULTS") == "full"
 KILLS = 6 if FULL else 1
 LOAD_S = 10.0 if FULL else 4.0
-QUEUE = "busbar.deliver.route:pm-to-desk"
 
 
 @pytest.fixture
@@ -31,11 +30,11 @@ class TestCluster:
             async with staged.load.running():
                 for _ in range(KILLS):
                     await asyncio.sleep(LOAD_S)
-                    leader = int((await bus.ask("leader_of", name=QUEUE)).removeprefix("rabbit")) - 1
+                    leader = int((await bus.ask("leader_of", name=ROUTE_QUEUE)).removeprefix("rabbit")) - 1
                     await bus.ask("kill", node=leader)
                     await asyncio.sleep(LOAD_S)
                     survivor = (leader + 1) % 3
-                    assert await bus.ask("leader_of", name=QUEUE, node=survivor) != f"rabbit{leader + 1}"
+                    assert await bus.ask("leader_of", name=ROUTE_QUEUE, node=survivor) != f"rabbit{leader + 1}"
                     await bus.ask("start", node=leader)
             await staged.settled()
             assert staged.load.not_taken == []

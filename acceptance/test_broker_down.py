@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from acceptance.load import percentile
-from acceptance.stage import Bus, Link, Stage, send_to_bus, stage
+from acceptance.stage import ROUTE_QUEUE, Bus, Link, Stage, send_to_bus, stage
 
 FULL = os.environ.get("BUSBAR_FAULTS") == "full"
 KILLED_S = 600.0 if FULL else 20.0
@@ -18,7 +18,7 @@ FAULT_S = 60.0 if FULL else 6.0
 SILENT_S = 60.0 if FULL else 14.0
 """Long enough for a publish to be given up, and for a canary not to come back."""
 CALM_S = 60.0 if FULL else 6.0
-ROUTE_QUEUE, HANDLER_QUEUE = "busbar.deliver.route:pm-to-desk", "busbar.deliver.pm.plan_follows_incident"
+HANDLER_QUEUE = "busbar.deliver.pm.plan_follows_incident"
 KEY = "north.pm.PM_TICKET_CREATED"
 SLOWER_MAX = 2.0
 """So many times its normal 99th percentile an answer may take while the broker is away."""
