@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 from busbar.observability.logs import flush_logs
@@ -13,6 +14,10 @@ __all__ = ["app", "database", "postgres", "rabbitmq", "schema_apps", "vhost"]
 
 # Before anybody imports it, so that a contract that is broken says how.
 pytest.register_assert_rewrite("busbar.testing.connector_contract")
+
+# How long an example takes says something about the machine.
+hypothesis.settings.register_profile("busbar", deadline=None)
+hypothesis.settings.load_profile("busbar")
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

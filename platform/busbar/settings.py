@@ -149,8 +149,8 @@ VARIABLES = (
     Variable(
         name="BUSBAR_TRUSTED_PROXIES",
         field="trusted_proxies",
-        meaning="Networks of the gateways in front, separated by commas, such as `10.0.0.0/24`: the address that they give "
-        "in X-Forwarded-For counts for the limit on failed sign-ins. Default: none is believed.",
+        meaning="Networks of the gateways in front, separated by commas, such as `10.0.0.0/24`: the address that they "
+        "give in X-Forwarded-For counts for the limit on failed sign-ins. Default: none is believed.",
     ),
     Variable(name="BUSBAR_POOL_SIZE", field="pool_size", meaning="Database connections for requests. Default: 10."),
     Variable(

@@ -34,7 +34,7 @@ class TestWriting:
 
     def test_says_what_the_code_says(self, folder: Path) -> None:
         pages = written(folder)
-        assert "| `BUSBAR_PORT` | TCP port of the API. Default: 8000. |" in pages["settings.md"]
+        assert "| `BUSBAR_DEMO_PASSWORD` | Password of all demo users." in pages["settings.md"]
         assert "| `BUS_001` | 422 | Forbidden state transition | `ForbiddenTransition` |" in pages["errors.md"]
         assert "## `busbar site add`" in pages["commands.md"]
         assert "Returns `Sequence[Permission]`." in pages["hooks.md"]
