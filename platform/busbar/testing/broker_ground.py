@@ -1,23 +1,33 @@
 """What RabbitMQ nodes of a test stand on: a folder, a cookie, a port mapper of their own, and one process group."""
 
+import contextlib
 import os
+import random
 import secrets
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 EXTRA_PATH = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where Debian has rabbitmq-server, and where a user's PATH may not lead."""
 END_S_MAX = 10
+EPMD_S_MAX = 10.0
+PORTS = (20_000, 32_000)
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback address that nobody listens on.
+
+    It lies below those that systems give to outgoing connections, so that none of these takes it before its listener.
+    """
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def rabbitmq_programs() -> Path:
@@ -52,8 +62,7 @@ class Ground:
             ["/bin/sh", "-c", "cat >/dev/null; kill -9 0"], stdin=subprocess.PIPE, process_group=0
         )
         self._children: list[subprocess.Popen[bytes]] = []
-        epmd = shutil.which("epmd") or "epmd"
-        self.spawn([epmd, "-port", str(self.epmd_port), "-address", "127.0.0.1"], {}, folder / "epmd.log")
+        self._start_epmd()
 
     def environment(self, extra: Mapping[str, str]) -> dict[str, str]:
         """What RabbitMQ's programs see: nothing of the system's or the user's configuration."""
@@ -81,6 +90,20 @@ class Ground:
             )
         self._children.append(child)
         return child
+
+    def _start_epmd(self) -> None:
+        """Start the port mapper, and wait for it: a node that finds none would start one that outlives everything."""
+        epmd = shutil.which("epmd") or "epmd"
+        started = self.spawn(
+            [epmd, "-port", str(self.epmd_port), "-address", "127.0.0.1"], {}, self.folder / "epmd.log"
+        )
+        deadline = time.monotonic() + EPMD_S_MAX
+        while time.monotonic() < deadline and started.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.epmd_port), 1):
+                return
+            time.sleep(0.02)
+        self.close()
+        raise AssertionError(f"epmd does not listen on port {self.epmd_port}: {(self.folder / 'epmd.log').read_text()}")
 
     def close(self) -> None:
         """End whatever still runs, and wait for it."""
