@@ -42,8 +42,9 @@ class EndpointLane:
         admission = self.breaker.forecast()
         if not admission.allowed:
             return 0
-        room = max(0, CONNECTIONS_MAX - max(running, self._running))
-        return min(room, 1) if admission.probe else room
+        under_way = max(running, self._running)
+        # The oldest is the probe: one that came after it could otherwise enter first.
+        return int(under_way == 0) if admission.probe else max(0, CONNECTIONS_MAX - under_way)
 
     async def attempt(self, held: Claimed) -> Outcome:
         """Try once, within `TURN_S + DELIVER_S` seconds and the time of a few statements; never raises."""
