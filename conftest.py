@@ -7,10 +7,10 @@ import pytest
 
 from busbar.observability.logs import flush_logs
 from busbar.testing.app import app
-from busbar.testing.broker import rabbitmq, vhost
+from busbar.testing.broker import rabbitmq, vhost, vhosts
 from busbar.testing.database import database, postgres, schema_apps
 
-__all__ = ["app", "database", "postgres", "rabbitmq", "schema_apps", "vhost"]
+__all__ = ["app", "database", "postgres", "rabbitmq", "schema_apps", "vhost", "vhosts"]
 
 # Before anybody imports it, so that a contract that is broken says how.
 pytest.register_assert_rewrite("busbar.testing.connector_contract")

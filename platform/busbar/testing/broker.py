@@ -12,10 +12,12 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
+import pytest
 import pytest_asyncio
 
 from busbar.bus.broker_users import VHOST, BrokerUser, platform_user, user_definitions
@@ -30,6 +32,7 @@ START_S_MAX = 90.0
 STOP_S_MAX = 60.0
 CONTROL_S_MAX = 60.0
 MEMORY_WATERMARK = "0.6"
+VHOSTS_AT_ONCE = 8
 TICK_MS = 200
 
 
@@ -178,18 +181,28 @@ class TestBroker:
 
     async def create_vhost(self) -> str:
         """A new virtual host with the topology of `rabbitmq/definitions.json`; returns its name."""
-        name = f"test-{uuid4().hex}"
-        users = {"permissions": user_definitions([platform_user(PASSWORD, name=USER)], vhost=name)["permissions"]}
-        definitions = {**self._topology(name), **users}
+        (name,) = await self.create_vhosts(1)
+        return name
+
+    async def create_vhosts(self, count: int) -> list[str]:
+        """Several at once: each call of `rabbitmqctl` starts a virtual machine, which costs more than what it does."""
+        names = [f"test-{uuid4().hex}" for _ in range(count)]
+        user = platform_user(PASSWORD, name=USER)
+        definitions: dict[str, list[Any]] = {"permissions": []}
+        for name in names:
+            definitions["permissions"] += user_definitions([user], vhost=name)["permissions"]
+            for part, things in self._topology(name).items():
+                definitions.setdefault(part, []).extend(things)
         with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".json") as file:
             json.dump(definitions, file)
             file.flush()
             await self.ctl("import_definitions", file.name)
-        return name
+        return names
 
-    async def drop_vhost(self, name: str) -> None:
-        """Remove a virtual host with all that is in it, and end the connections to it."""
-        await self.ctl("delete_vhost", name)
+    async def drop_vhost(self, *names: str) -> None:
+        """Remove virtual hosts with all that is in them, and end the connections to them."""
+        listed = ", ".join(f'<<"{name}">>' for name in names)
+        await self.ctl("eval", f'[ok = rabbit_vhost:delete(Name, <<"a test">>) || Name <- [{listed}]].')
 
     @staticmethod
     def _topology(vhost: str) -> dict[str, list[dict[str, object]]]:
@@ -307,11 +320,37 @@ async def rabbitmq() -> AsyncIterator[TestBroker]:
         yield node
 
 
+class Vhosts:
+    """Fresh virtual hosts of the run's broker, made and removed some at a time."""
+
+    def __init__(self, rabbitmq: TestBroker) -> None:
+        self._rabbitmq = rabbitmq
+        self._fresh: list[str] = []
+        self._used: list[str] = []
+
+    async def take(self) -> str:
+        """One that nobody has used."""
+        if not self._fresh:
+            self._fresh = await self._rabbitmq.create_vhosts(VHOSTS_AT_ONCE)
+        return self._fresh.pop()
+
+    async def give_back(self, name: str) -> None:
+        """One that is done with."""
+        self._used.append(name)
+        if len(self._used) >= VHOSTS_AT_ONCE:
+            await self._rabbitmq.drop_vhost(*self._used)
+            self._used.clear()
+
+
+@pytest.fixture(scope="session")
+def vhosts(rabbitmq: TestBroker) -> Vhosts:
+    """Where the run's virtual hosts come from."""
+    return Vhosts(rabbitmq)
+
+
 @pytest_asyncio.fixture
-async def vhost(rabbitmq: TestBroker) -> AsyncIterator[str]:
+async def vhost(vhosts: Vhosts) -> AsyncIterator[str]:
     """The name of a fresh virtual host with the topology in place; `rabbitmq.url_of(vhost)` is its address."""
-    name = await rabbitmq.create_vhost()
-    try:
-        yield name
-    finally:
-        await rabbitmq.drop_vhost(name)
+    name = await vhosts.take()
+    yield name
+    await vhosts.give_back(name)
