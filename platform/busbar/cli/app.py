@@ -134,7 +134,7 @@ def reference(
 
 @cli.command()
 def doctor() -> None:
-    """Look for what is wrong: settings, folders, database, schema, plugins, deliveries, clock."""
+    """Look for what is wrong: settings, folders, database, schema, plugins, broker, deliveries, clock."""
     from busbar.cli.doctor import run_doctor
 
     run_doctor()

@@ -7,7 +7,11 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from aiormq.exceptions import ChannelNotFoundEntity
+
 from busbar.auth.keys import sealed_keys_exist
+from busbar.bus.link import LINK_TROUBLE, RPC_S, BrokerAddress, open_link
+from busbar.bus.topology import DEAD
 from busbar.cli.console import people
 from busbar.cli.session import database, plugins
 from busbar.connectors.secrets import find_key_ring
@@ -67,6 +71,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("secret key", False, error.detail)
     for plugin in plugins():
         yield Finding("plugin", plugin.fault is None, f"{plugin.name}: {plugin.fault or 'loads'}")
+    async for finding in _broker_findings(settings):
+        yield finding
     if settings.database_url is None and not (settings.home / "postgres").exists():
         # A look at it must not make a database.
         yield Finding("database", True, f"none yet at {settings.home}; the first start makes it")
@@ -79,6 +85,22 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("database", False, error.detail)
     except DATABASE_TROUBLE as error:
         yield Finding("database", False, str(error) or repr(error))
+
+
+async def _broker_findings(settings: Settings) -> AsyncIterator[Finding]:
+    if settings.amqp_url is None:
+        return
+    address = BrokerAddress(settings.amqp_url, ca_file=settings.amqp_ca_file)
+    try:
+        async with open_link(address, name="busbar doctor") as link:
+            yield Finding("broker", True, f"{address.shown} answers")
+            dead = (await link.channel.queue_declare(DEAD, passive=True, timeout=RPC_S)).message_count or 0
+            text = f"{_counted(dead, 'message')} in {DEAD}, which nobody could take" if dead else f"nothing in {DEAD}"
+            yield Finding("broker", dead == 0, text)
+    except ChannelNotFoundEntity:
+        yield Finding("broker", True, "has no queues yet; the first worker declares them")
+    except LINK_TROUBLE as error:
+        yield Finding("broker", False, f"{address.shown}: {error or type(error).__name__}; the ledger goes on alone")
 
 
 async def _database_findings(*, has_key: bool) -> AsyncIterator[Finding]:

@@ -20,6 +20,7 @@ from busbar.db.embedded import EmbeddedServer, start_embedded
 from busbar.events.registry import REGISTRY
 from busbar.host.catalog import Catalog
 from busbar.host.loader import installed, load
+from busbar.testing.broker import TestBroker
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +186,17 @@ class TestDoctor:
         [bad] = [line for line in ended.told.splitlines() if line.startswith("bad")]
         told = r"bad  handed over   2 deliveries of sap at Camel without an outcome, the oldest for 36\d s; see whether"
         assert re.match(told, bad)
+
+    async def test_looks_at_the_broker(self, nowhere: Home, rabbitmq: TestBroker, vhost: str) -> None:
+        found = await nowhere.ok("doctor", AMQP_URL=rabbitmq.url_of(vhost))
+        assert re.search(r"ok   broker +amqp://127\.0\.0\.1:\d+ answers", found.told)
+        assert re.search(r"ok   broker +nothing in busbar\.dead", found.told)
+        assert "copper rails" not in found.told, "an address holds a password"
+        missed = await nowhere.run("doctor", AMQP_URL="amqp://busbar:hidden@127.0.0.1:1/busbar")
+        assert missed.code == 1
+        (bad,) = [line for line in missed.told.splitlines() if line.startswith("bad")]
+        assert re.match(r"bad  broker +amqp://127\.0\.0\.1:1: .+; the ledger goes on alone", bad)
+        assert "hidden" not in missed.told
 
 
 class TestLostKey:
