@@ -19,7 +19,8 @@ bus_refused: Final = Counter(
     "busbar_bus_refused", "Messages that could not be read, and were dead-lettered at the broker.", registry=registry
 )
 PUBLICATION_LAG: Final = GaugeFamily(
-    name="busbar_publication_lag_events", help="Events that the broker has not confirmed yet; 0 without a broker."
+    name="busbar_publication_lag_events",
+    help="Events that the broker has not confirmed yet; not there without a broker.",
 )
 
 for _path in ("bus", "ledger"):
