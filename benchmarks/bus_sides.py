@@ -31,7 +31,7 @@ from busbar.bus.rabbitmq import PREFETCH, RabbitTransport
 from busbar.bus.topology import EVENTS, binding_keys, quorum, routing_key
 from busbar.bus.transport import Transport
 from busbar.bus.worker import PER_LANE_MAX, Lane, Worker
-from busbar.db import end_tasks, execute, fetchval, open_pools, spawn
+from busbar.db import end_tasks, execute, open_pools, spawn
 from busbar.db.wakeup import Channel, poke
 from busbar.events import ledger
 from busbar.events.envelope import CONTENT_TYPE, StoredEvent
@@ -127,9 +127,12 @@ async def busbar(asked: Asked, arrived: Arrived, *, brokered: bool) -> AsyncIter
     REGISTRY.register(FACT)
     configure_logging(level="WARNING", write=lambda lines: None)
 
+    count = Counter()
+
     async def handler(ctx: Context, event: StoredEvent) -> None:
         arrived(msgspec.json.decode(event.data)["n"])
         await execute(_EFFECT, event.subject)
+        count.up()
 
     subscription = a_subscription(LANE, handler=handler)
     lane = HandlerLane(subscription, clock=utc_now, quarantined=lambda name: False)
@@ -150,14 +153,13 @@ async def busbar(asked: Asked, arrived: Arrived, *, brokered: bool) -> AsyncIter
         _keep(stack, relay.run(), "relay")
         _keep(stack, worker.run(), "worker")
 
-        async def drain(count: int) -> float:
-            await execute(_BACKLOG, count)
+        async def drain(events: int) -> float:
+            await execute(_BACKLOG, events)
             began_s = time.perf_counter()
             poke(Channel.EVENTS)
-            while await fetchval("select exists(select from core.event where position is null)"):
-                await asyncio.sleep(0.02)
+            await count.more(events)
             while await ledger.open_count():
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.005)
             return began_s
 
         async def send(number: int) -> None:

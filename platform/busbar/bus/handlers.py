@@ -35,7 +35,13 @@ TRUSTED_AFTER: Final = 32
 """So many deliveries in a row a lane must have handled well and quickly, one by one, before they share transactions."""
 QUICK_S: Final = 0.05
 """A handler that takes longer is better off side by side with others."""
-SHARED_MAX: Final = PER_LANE_MAX
+HELD_MAX: Final = 128
+"""Deliveries that a trusted lane holds: while some share a transaction, the next are claimed."""
+SHARED_MAX: Final = 64
+SHARED_S: Final = 0.1
+"""A shared transaction begins with no further delivery after so long: others wait for the rows that it has locked."""
+TURN_S: Final = 5.0
+"""When trust is lost, what is held and cannot begin alone within this time is given back; well below the lease."""
 SHARED_LOCK_MS: Final = 50
 """A shared transaction waits no longer for a lock: it holds those of several deliveries, in no order of its own."""
 
@@ -52,42 +58,68 @@ class HandlerLane:
         self._clock = clock
         self._quarantined = quarantined
         self._handled_well = 0
-        self._together: GroupWriter[Claimed, bool] = GroupWriter(
+        self._turns = asyncio.Semaphore(PER_LANE_MAX)
+        self._together: GroupWriter[Claimed, bool | None] = GroupWriter(
             self._share, name=subscription.name, batch_max=SHARED_MAX, pool="background"
         )
 
     def free(self, running: int) -> int:
-        return 0 if self._quarantined(self._subscription.module) else PER_LANE_MAX - running
+        if self._quarantined(self._subscription.module):
+            return 0
+        return (HELD_MAX if self._trusted else PER_LANE_MAX) - running
 
     async def attempt(self, held: Claimed) -> Outcome | None:
-        if self._handled_well >= TRUSTED_AFTER and await self._together.submit(held):
-            return None
-        started_s = time.monotonic()
-        outcome = await self._alone(held)
-        good = outcome is None and time.monotonic() - started_s < QUICK_S
-        self._handled_well = self._handled_well + 1 if good else 0
-        return outcome
+        while self._trusted:
+            done = await self._together.submit(held)
+            if done:
+                return None
+            if done is False:
+                break
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._turns.acquire()
+        except TimeoutError:
+            return Outcome(state="pending", detail="given back: its turn did not come in time", charge=False)
+        try:
+            started_s = time.monotonic()
+            outcome = await self._alone(held)
+            good = outcome is None and time.monotonic() - started_s < QUICK_S
+            self._handled_well = self._handled_well + 1 if good else 0
+            return outcome
+        finally:
+            self._turns.release()
 
-    async def _share(self, batch: Sequence[Claimed]) -> Sequence[bool]:
-        """Handle all in one transaction; whether that is done, for each. If not, nothing has happened."""
+    @property
+    def _trusted(self) -> bool:
+        return self._handled_well >= TRUSTED_AFTER
+
+    async def _share(self, batch: Sequence[Claimed]) -> Sequence[bool | None]:
+        """Handle in one transaction what fits into `SHARED_S`.
+
+        True for what is done, None for what had no turn, False for all when nothing has happened.
+        """
         if len(batch) == 1:
             return [False]
         started_s = time.monotonic()
+        done: list[Claimed] = []
         try:
             async with asyncio.timeout(TIMEOUT_S), transaction():
                 await execute(f"set local lock_timeout = {SHARED_LOCK_MS}")
                 for held in batch:
                     with correlated(held.event.correlation_id, traceparent=held.event.traceparent):
                         await self._handle(held)
-                if len(await ledger.settle([(held, Outcome(state="delivered")) for held in batch])) < len(batch):
+                    done.append(held)
+                    if time.monotonic() - started_s > SHARED_S:
+                        break
+                if len(await ledger.settle([(held, Outcome(state="delivered")) for held in done])) < len(done):
                     raise LeaseLost
         except Exception as error:  # noqa: BLE001 - whose fault it is, shows when each is tried alone
             log.info("not_handled_together", subscription=self._subscription.name, count=len(batch), error=repr(error))
             self._handled_well = 0
             return [False] * len(batch)
-        if time.monotonic() - started_s > QUICK_S * len(batch):
+        if time.monotonic() - started_s > QUICK_S * len(done):
             self._handled_well = 0
-        return [True] * len(batch)
+        return [True if n < len(done) else None for n in range(len(batch))]
 
     async def _handle(self, held: Claimed) -> None:
         event = held.event

@@ -30,7 +30,7 @@ from busbar.events.ledger import Claimed
 
 log = structlog.get_logger()
 
-PREFETCH: Final = 64
+PREFETCH: Final = 256
 """Messages of one queue that a worker holds."""
 HELD_S: Final = 300.0
 """A message that could not be claimed for so long, say for a paused endpoint, is acknowledged; the ledger has it."""

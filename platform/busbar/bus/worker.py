@@ -25,7 +25,7 @@ from busbar.observability.correlation import correlated
 log = structlog.get_logger()
 
 POLL_S = 1.0
-RUNNING_MAX = 64
+RUNNING_MAX = 256
 PER_LANE_MAX = 16
 RISKY_S = 2.0
 """So often a worker looks for deliveries that must be tried alone, and so long it goes on with them."""

@@ -79,6 +79,18 @@ class TestDeliveriesThatWaitTogether:
         assert seen == {f"S-{n}": (f"c-S-{n}", f"c-S-{n}") for n in range(40)}
 
 
+    async def test_stop_sharing_when_others_would_wait_long_for_what_is_locked(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(handlers, "SHARED_S", 0.0)
+        async with working(have_effect_and_name_the_transaction):
+            await earn_trust()
+            await relay_facts(*(f"S-{n}" for n in range(60)))
+            await all_finished()
+        assert sorted(await effects()) == sorted(f"S-{n}" for n in range(60))
+        assert await transactions() == [1] * 60
+
+
 class TestOneThatFails:
     async def test_is_parked_alone_and_the_others_have_their_effect_once(self) -> None:
         async def refuse_one(ctx: Context, event: StoredEvent) -> None:
@@ -136,6 +148,28 @@ class TestOneThatFails:
             await all_finished()
         counted = Counter({row["subject"]: row["n"] for row in await fetch("select * from public.wanted")})
         assert counted == {f"S-{n}": 1 for n in range(40)}
+
+    async def test_lets_the_others_be_given_back_when_they_cannot_begin_soon(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(handlers, "TURN_S", 0.02)
+        failed = asyncio.Event()
+
+        async def fail_one_and_be_slow(ctx: Context, event: StoredEvent) -> None:
+            await have_effect_and_name_the_transaction(ctx, event)
+            if event.subject == "S-30" and not failed.is_set():
+                failed.set()
+                raise RuleViolated("not this one, not now")
+            if failed.is_set():
+                await asyncio.sleep(0.1)
+
+        async with working(fail_one_and_be_slow):
+            await earn_trust()
+            await relay_facts(*(f"S-{n}" for n in range(60)))
+            await all_finished()
+        assert sorted(await effects()) == sorted(f"S-{n}" for n in range(60)), "each has its effect once"
+        given_back = await fetch("select detail from core.delivery_attempt where outcome = 'pending'")
+        assert {row["detail"] for row in given_back} == {"given back: its turn did not come in time"}
 
     async def test_that_is_slow_takes_the_trust_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(handlers, "QUICK_S", 0.0)
