@@ -78,7 +78,6 @@ class TestDeliveriesThatWaitTogether:
         assert (await transactions())[0] > 1
         assert seen == {f"S-{n}": (f"c-S-{n}", f"c-S-{n}") for n in range(40)}
 
-
     async def test_stop_sharing_when_others_would_wait_long_for_what_is_locked(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
