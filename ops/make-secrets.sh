@@ -26,7 +26,7 @@ keep() {
 }
 
 for name in postgres_password busbar_database_password busbar_broker_password camel_broker_password \
-  busbar_admin_password grafana_admin_password simulator_password; do
+  busbar_admin_password grafana_admin_password simulator_password alarm_api_password mqtt_password; do
   random | keep "$name"
 done
 head -c 32 /dev/urandom | base64 | keep busbar_secret_key
