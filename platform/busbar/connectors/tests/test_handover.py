@@ -28,7 +28,9 @@ from busbar.connectors.tests.support import (
     working,
 )
 from busbar.db import execute, fetch
+from busbar.errors import Conflict
 from busbar.events import ledger
+from busbar.events.dead_letters import discard
 from busbar.events.deliveries import get_delivery
 from busbar.events.ledger import HANDING_OVER_S, HANDOVER_LEASE_S
 from busbar.events.trace import trace
@@ -147,6 +149,11 @@ def _is(wanted: dict[str, int]) -> Callable[[], Awaitable[bool]]:
     return reached
 
 
+async def _held_for_long() -> bool:
+    """Whether it is handed over for good: until it was, the lease is short, and is set once more."""
+    return bool(await fetch("select 1 from core.delivery where lease_until > now() + interval '5 minutes'"))
+
+
 class TestAWorkerThatEnds:
     async def test_leaves_with_camel_what_it_handed_over(self, camels: EndpointDesk, peer: Peer) -> None:
         await add_deliveries("T-1")
@@ -160,6 +167,18 @@ class TestAWorkerThatEnds:
         peer.may_go_on.set()
         await all_delivered(1)
         assert len(peer.given) == 1
+
+    async def test_has_the_desk_say_who_has_it(self, camels: EndpointDesk, peer: Peer) -> None:
+        await add_deliveries("T-1")
+        peer.may_go_on.clear()
+        async with working(camels, number=71):
+            await given(peer, 1)
+            await until(_is({"in_flight": 1}))
+        (row,) = await fetch("select delivery_id from core.delivery")
+        with pytest.raises(Conflict, match="Camel has the delivery"):
+            await discard(context(), row["delivery_id"], reason="not needed")
+        peer.may_go_on.set()
+        await all_delivered(1)
 
     async def test_before_the_handover_has_its_delivery_taken_over(self, camels: EndpointDesk) -> None:
         await add_deliveries("T-1")
@@ -192,6 +211,7 @@ class TestCamelThatSaysNothing:
         peer.may_go_on.clear()
         async with working(camels):
             await given(peer, 1)
+            await until(_held_for_long)
             await execute("update core.delivery set lease_until = now() - interval '1 second'")
             assert await ledger.take_over(set()) == 1
             await until(_is({"in_flight": 1}))
