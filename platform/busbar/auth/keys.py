@@ -3,14 +3,15 @@
 import base64
 import hashlib
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from busbar.db import execute, fetch, fetchval, transaction
+from busbar.db import execute, fetch, fetchval, on_commit, transaction
 from busbar.db.wakeup import Channel, poke
-from busbar.errors import InternalError
+from busbar.errors import Conflict, InternalError
 
 ALGORITHM: Final = "EdDSA"
 TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - a name, not a secret
@@ -20,15 +21,22 @@ _LOCK_KEY: Final = 0x6275_736B_6579
 """Advisory lock for making keys; "buskey" in ASCII."""
 _CURRENT: Final = "select 1 from core.signing_key where retired_at is null"
 _INSERT: Final = """
-insert into core.signing_key (kid, public_jwk, private_encrypted, created_at) values ($1, $2, $3, $4)
+insert into core.signing_key (kid, public_jwk, private_encrypted, created_at, signs_from) values ($1, $2, $3, $4, $5)
 """
-# A private half that signs no longer is erased at once; the public half verifies until the last token has expired.
-_RETIRE: Final = """
-update core.signing_key set retired_at = $1, private_encrypted = '' where retired_at is null
+_LAST: Final = "select max(signs_from) from core.signing_key"
+_NEXT: Final = """
+select later.signs_from from core.signing_key later where later.signs_from > $1 and exists (
+    select from core.signing_key older where older.private_encrypted <> '' and older.signs_from < later.signs_from)
+"""
+# The public half verifies until the last token has expired; a private half that signs no longer is erased.
+_RETIRE: Final = "update core.signing_key set retired_at = $1 where retired_at is null"
+_ERASE: Final = """
+update core.signing_key old set private_encrypted = '' where private_encrypted <> '' and exists (
+    select from core.signing_key newer where newer.signs_from > old.signs_from and newer.signs_from <= $1)
 """
 _USABLE: Final = """
-select kid, public_jwk, private_encrypted, retired_at from core.signing_key
-where retired_at is null or retired_at > $1 order by created_at desc, kid
+select kid, public_jwk, private_encrypted, retired_at, signs_from from core.signing_key
+where retired_at is null or retired_at > $1 order by signs_from > $1, signs_from desc, kid
 """
 
 
@@ -58,6 +66,12 @@ class VerifyingKey(msgspec.Struct, frozen=True, kw_only=True):
     """From then on it verifies nothing; None for the key that signs."""
 
 
+class _Signer(msgspec.Struct, frozen=True, kw_only=True):
+    kid: str
+    private: Ed25519PrivateKey
+    signs_from: datetime
+
+
 async def sealed_keys_exist() -> bool:
     """Whether the database holds a signing key that only the installation's secret key can open."""
     return bool(await fetchval("select exists(select from core.signing_key where private_encrypted <> '')"))
@@ -68,8 +82,7 @@ class SigningKeys:
 
     def __init__(self, box: SecretBox) -> None:
         self._box = box
-        self._private: Ed25519PrivateKey | None = None
-        self._kid = ""
+        self._signers: list[_Signer] = []
         self._by_header: dict[str, VerifyingKey] = {}
 
     async def start(self, *, now: datetime) -> None:
@@ -77,45 +90,67 @@ class SigningKeys:
         async with transaction():
             await execute("select pg_advisory_xact_lock($1)", _LOCK_KEY)
             if not await fetchval(_CURRENT):
-                await self._create(now)
+                await self._create(now, signs_from=now)
         await self.reload(now=now)
 
-    async def rotate(self, *, now: datetime, verify_s: int) -> str:
-        """Sign with a new key from now on; the old one verifies for `verify_s` more seconds. Returns the new key id."""
+    async def rotate(self, *, now: datetime, verify_s: int, after_s: int = 0) -> str:
+        """Sign with a new key in `after_s` seconds; from then on the old one verifies for `verify_s` more seconds.
+
+        It is published at once, so whoever else verifies our tokens can know it before the first. Returns its id; call
+        `reload` after the commit.
+
+        Raises:
+            Conflict: a new key waits for its time already.
+        """
         async with transaction():
             await execute("select pg_advisory_xact_lock($1)", _LOCK_KEY)
-            await execute(_RETIRE, now + timedelta(seconds=verify_s))
-            kid = await self._create(now)
-        await self.reload(now=now)
-        poke(Channel.CONFIG)
+            if waiting := await fetchval(_NEXT, now):
+                raise Conflict(f"There is a new key already; it signs from {waiting:%Y-%m-%d %H:%M:%S} UTC.")
+            # Later than the one before also by a clock that is behind, or that one would go on.
+            before = await fetchval(_LAST)
+            signs_from = max(now + timedelta(seconds=after_s), before + timedelta(microseconds=1))
+            await execute(_RETIRE, signs_from + timedelta(seconds=verify_s))
+            kid = await self._create(now, signs_from=signs_from)
+            await execute(_ERASE, now)
+        on_commit(partial(poke, Channel.CONFIG))
         return kid
 
+    async def erase(self, *, now: datetime) -> None:
+        """Erase the private halves of keys that another one has replaced."""
+        await execute(_ERASE, now)
+
     async def reload(self, *, now: datetime) -> None:
-        """Read the keys that may be used at `now`.
+        """Read the keys that may be used at `now`, and the next one.
 
         Raises:
             NoSigningKey: the table holds none, which `start` would have made.
         """
         rows = await fetch(_USABLE, now)
-        current = next((row for row in rows if row["retired_at"] is None), None)
-        if current is None:
+        known = {signer.kid: signer.private for signer in self._signers}
+        signers = []
+        for row in rows:
+            kid = row["kid"]
+            if row["private_encrypted"]:
+                private = known.get(kid) or self._opened(kid, row["private_encrypted"])
+                signers.append(_Signer(kid=kid, private=private, signs_from=row["signs_from"]))
+        if not signers:
             raise NoSigningKey("There is no key to sign tokens with; restart Busbar to make one.")
-        if current["kid"] != self._kid:
-            raw = self._box.decrypt(current["private_encrypted"], context=_context(current["kid"]))
-            self._private, self._kid = Ed25519PrivateKey.from_private_bytes(raw), current["kid"]
-        known = {key.kid: key for key in self._by_header.values()}
-        self._by_header = {header_segment(row["kid"]): _verifying_key(row, known.get(row["kid"])) for row in rows}
+        self._signers = signers
+        verifying = {key.kid: key for key in self._by_header.values()}
+        self._by_header = {header_segment(row["kid"]): _verifying_key(row, verifying.get(row["kid"])) for row in rows}
 
-    @property
-    def signer(self) -> tuple[str, Ed25519PrivateKey]:
-        """The id of the key that signs, and its private half.
+    def signer(self, *, now: datetime) -> tuple[str, Ed25519PrivateKey]:
+        """The id of the key that signs at `now`, and its private half.
 
         Raises:
             NoSigningKey: `start` was not awaited.
         """
-        if self._private is None:
+        if not self._signers:
             raise NoSigningKey("The signing keys were not loaded.")
-        return self._kid, self._private
+        # By a clock that is behind none may have begun to sign; then the first one does.
+        begun = [each for each in self._signers if each.signs_from <= now]
+        signer = max(begun, key=_signs_from) if begun else min(self._signers, key=_signs_from)
+        return signer.kid, signer.private
 
     def for_header(self, segment: str, *, now: datetime) -> VerifyingKey | None:
         """Our key whose tokens begin with exactly this header segment, unless it is retired."""
@@ -128,15 +163,22 @@ class SigningKeys:
         """The public halves as a JSON Web Key Set (RFC 7517), the one that signs first."""
         return {"keys": [key.jwk for key in self._by_header.values() if key.retired_at is None or key.retired_at > now]}
 
-    async def _create(self, now: datetime) -> str:
+    def _opened(self, kid: str, sealed: str) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self._box.decrypt(sealed, context=_context(kid)))
+
+    async def _create(self, now: datetime, *, signs_from: datetime) -> str:
         private = Ed25519PrivateKey.generate()
         x = encode_segment(private.public_key().public_bytes_raw())
         # RFC 7638: the thumbprint is over exactly these members, in this order.
         kid = encode_segment(hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
         jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": ALGORITHM}
         sealed = self._box.encrypt(private.private_bytes_raw(), context=_context(kid))
-        await execute(_INSERT, kid, msgspec.json.encode(jwk).decode(), sealed, now)
+        await execute(_INSERT, kid, msgspec.json.encode(jwk).decode(), sealed, now, signs_from)
         return kid
+
+
+def _signs_from(signer: _Signer) -> datetime:
+    return signer.signs_from
 
 
 def header_segment(kid: str) -> str:

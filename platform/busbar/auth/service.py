@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from busbar.auth.actor import Actor
+from busbar.audit import record
+from busbar.auth.actor import Actor, Context
 from busbar.auth.config import AuthSettings
 from busbar.auth.directory import Directory
 from busbar.auth.keys import SecretBox, SigningKeys
@@ -10,6 +11,7 @@ from busbar.auth.limits import LoginLimits
 from busbar.auth.passwords import Passwords
 from busbar.auth.permissions import PermissionRegistry
 from busbar.auth.tokens import LEEWAY_S, Claims, Tokens, UnknownKey, issued_at
+from busbar.db import transaction
 from busbar.errors import BadToken
 from busbar.kit.clock import Clock, utc_now
 
@@ -52,9 +54,19 @@ class Auth:
         self.passwords.close()
         self.directory.close()
 
-    async def rotate_keys(self) -> str:
-        """Sign with a new key; tokens of the old one stay valid until they expire. Returns the new key's id."""
-        return await self.keys.rotate(now=self.clock(), verify_s=self.settings.access_ttl_s + LEEWAY_S)
+    async def rotate_keys(self, ctx: Context, *, after_s: int = 0) -> str:
+        """Sign with a new key in `after_s` seconds; tokens of the old one stay valid until they expire.
+
+        Returns the new key's id. Raises Conflict: a new key waits for its time already.
+        """
+        verify_s = self.settings.access_ttl_s + LEEWAY_S
+        async with transaction():
+            kid = await self.keys.rotate(now=self.clock(), verify_s=verify_s, after_s=after_s)
+            await record(
+                ctx, action="signing_key.rotate", object_kind="signing_key", object_id=kid, details={"after_s": after_s}
+            )
+        await self.keys.reload(now=self.clock())
+        return kid
 
     async def authenticate(self, token: bytes) -> tuple[Actor, Claims]:
         """Whose token it is, with today's permissions, and what it says.

@@ -255,9 +255,10 @@ def _successor(token: str, seed: bytes) -> str:
 
 
 async def _housekeeping(auth: Auth, now: datetime) -> None:
-    """Once an hour, drop sessions that ended a week ago and failures that no limit looks at."""
+    """Once an hour, drop old sessions, failures that no limit looks at, and private halves that sign no more."""
     if now - auth.cleaned_at < _HOUSEKEEPING:
         return
     auth.cleaned_at = now
     await execute("delete from core.refresh_token where family_expires_at < $1", now - timedelta(days=7))
     await forget_old_failures(now=now)
+    await auth.keys.erase(now=now)

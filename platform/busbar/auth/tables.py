@@ -62,6 +62,7 @@ class SigningKey(Table, tablename="signing_key", schema="core", db=DB):
     private_encrypted = Text(default=None, null=False, secret=True)
     created_at = Timestamptz(default=None, null=False)
     retired_at = Timestamptz(default=None, null=True)
+    signs_from = Timestamptz(default=None, null=False)
 
 
 class LoginFailure(Table, tablename="login_failure", schema="core", db=DB):

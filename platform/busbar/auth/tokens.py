@@ -88,11 +88,11 @@ class Tokens:
             typ="access",
             sid=str(family),
         )
-        return self.sign(msgspec.json.encode(claims)), expires - issued
+        return self.sign(msgspec.json.encode(claims), now=now), expires - issued
 
-    def sign(self, payload: bytes) -> str:
-        """A token with this payload, signed with the current key."""
-        kid, private = self._keys.signer
+    def sign(self, payload: bytes, *, now: datetime) -> str:
+        """A token with this payload, signed with the key that signs at `now`."""
+        kid, private = self._keys.signer(now=now)
         return _JWS.encode(payload, private, algorithm=ALGORITHM, headers={"kid": kid, "typ": TOKEN_TYPE})
 
     def verify(self, token: bytes, *, now: datetime) -> Claims:

@@ -208,6 +208,18 @@ def user_password(
     set_password(username, password_stdin=password_stdin)
 
 
+@cli.command("rotate-key")
+def rotate_key(
+    after_minutes: Annotated[
+        int, typer.Option(min=0, max=10_080, help="Sign with it only then, so that a gateway can know it before.")
+    ] = 0,
+) -> None:
+    """Make a new key that signs access tokens; nobody is signed out."""
+    from busbar.cli.people import rotate_signing_key
+
+    rotate_signing_key(after_minutes=after_minutes)
+
+
 @plugin_cli.command("list")
 def plugin_list() -> None:
     """List the installed plugins, and why one does not work."""

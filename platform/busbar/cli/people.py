@@ -1,4 +1,4 @@
-"""Commands for sites and users."""
+"""Commands for sites, users, and the key that signs their tokens."""
 
 import sys
 
@@ -96,6 +96,19 @@ def set_password(username: str, *, password_stdin: bool) -> None:
 
     run(work)
     people.print(f"The password of {username} is changed; all sessions are ended.")
+
+
+def rotate_signing_key(*, after_minutes: int) -> None:
+    """Make a new key that signs access tokens."""
+
+    async def work(running: Platform) -> str:
+        return await running.auth.rotate_keys(operator(), after_s=after_minutes * 60)
+
+    kid = run(work)
+    when = (
+        f"in {after_minutes} minutes; give it to the gateway before (busbar kong)" if after_minutes else "from now on"
+    )
+    people.print(f"The key {kid} signs {when}.", markup=False, soft_wrap=True)
 
 
 def _password(from_stdin: bool) -> str:

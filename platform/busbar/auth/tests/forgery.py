@@ -32,7 +32,7 @@ class Forger:
     """Takes a valid token apart and puts it together again, wrongly."""
 
     def __init__(self, auth: Auth, valid: str) -> None:
-        self.kid, self.private = auth.keys.signer
+        self.kid, self.private = auth.keys.signer(now=auth.clock())
         self.header, self.payload, self.signature = valid.split(".")
         self.head = json.loads(base64.urlsafe_b64decode(self.header + "=="))
         self.claims = json.loads(base64.urlsafe_b64decode(self.payload + "=="))

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from busbar.auth.fields import ROLES_MAX, SITES_MAX
 from busbar.auth.keys import NoSigningKey, SigningKeys
 from busbar.auth.service import Auth
-from busbar.auth.tests.support import ManualClock, TestBox, identity
+from busbar.auth.tests.support import ManualClock, TestBox, context, identity
 from busbar.auth.tokens import LEEWAY_S, TOKEN_BYTES_MAX, VERIFIED_MAX, UnknownKey
 from busbar.db import execute, fetchval
-from busbar.errors import BadToken
+from busbar.errors import BadToken, Conflict
 
 NAME = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,39}", fullmatch=True)
 
@@ -118,8 +118,9 @@ class TestRotation:
         self, auth: Auth, clock: ManualClock
     ) -> None:
         old = issue(auth, now=clock()).encode()
-        before = auth.keys.signer[0]
-        assert await auth.rotate_keys() == auth.keys.signer[0] != before
+        before = auth.keys.signer(now=clock())[0]
+        clock.advance(seconds=1)
+        assert await auth.rotate_keys(context(clock)) == auth.keys.signer(now=clock())[0] != before
         new = issue(auth, now=clock()).encode()
         clock.advance(seconds=600)
         assert auth.tokens.verify(old, now=clock()) and auth.tokens.verify(new, now=clock())
@@ -127,26 +128,65 @@ class TestRotation:
         clock.advance(seconds=30)
         with pytest.raises(UnknownKey):
             auth.tokens.verify(old, now=clock())
-        assert [key["kid"] for key in auth.keys.jwks(now=clock())["keys"]] == [auth.keys.signer[0]]
+        assert [key["kid"] for key in auth.keys.jwks(now=clock())["keys"]] == [auth.keys.signer(now=clock())[0]]
 
     async def test_a_remembered_token_of_a_removed_key_is_refused(self, auth: Auth, clock: ManualClock) -> None:
         token = issue(auth, now=clock()).encode()
         auth.tokens.verify(token, now=clock())
         await auth.keys.rotate(now=clock(), verify_s=0)
+        clock.advance(seconds=1)
+        await auth.keys.reload(now=clock())
         with pytest.raises(UnknownKey):
             auth.tokens.verify(token, now=clock())
 
-    async def test_the_private_half_of_an_old_key_is_erased(self, auth: Auth) -> None:
-        await auth.rotate_keys()
+    async def test_the_private_half_of_an_old_key_is_erased(self, auth: Auth, clock: ManualClock) -> None:
+        clock.advance(seconds=1)
+        await auth.rotate_keys(context(clock))
         assert await fetchval(
             "select array_agg(private_encrypted) from core.signing_key where retired_at is not null"
         ) == [""]
+
+    async def test_a_key_for_later_is_published_at_once_and_signs_when_its_time_has_come(
+        self, auth: Auth, clock: ManualClock
+    ) -> None:
+        before = auth.keys.signer(now=clock())[0]
+        kid = await auth.rotate_keys(context(clock), after_s=900)
+        assert [key["kid"] for key in auth.keys.jwks(now=clock())["keys"]] == [before, kid]
+        clock.advance(seconds=899)
+        assert auth.keys.signer(now=clock())[0] == before
+        old = issue(auth, now=clock()).encode()
+        with pytest.raises(Conflict, match="a new key already"):
+            await auth.rotate_keys(context(clock))
+        clock.advance(seconds=1)
+        assert auth.keys.signer(now=clock())[0] == kid
+        assert jwt.get_unverified_header(issue(auth, now=clock()))["kid"] == kid
+        assert auth.tokens.verify(old, now=clock())
+        await auth.keys.erase(now=clock())
+        erased = await fetchval("select private_encrypted = '' from core.signing_key where kid = $1", before)
+        assert erased
+        await auth.keys.reload(now=clock())
+        assert [key["kid"] for key in auth.keys.jwks(now=clock())["keys"]] == [kid, before]
+        clock.advance(seconds=630)
+        assert [key["kid"] for key in auth.keys.jwks(now=clock())["keys"]] == [kid]
+
+    async def test_by_a_clock_that_is_behind_takes_effect_too(self, auth: Auth, clock: ManualClock) -> None:
+        before = auth.keys.signer(now=clock())[0]
+        behind = ManualClock()
+        behind.advance(seconds=-3_600)
+        kid = await auth.keys.rotate(now=behind(), verify_s=0)
+        await auth.keys.reload(now=clock())
+        clock.advance(seconds=1)
+        assert auth.keys.signer(now=clock())[0] == kid != before
+
+    async def test_is_in_the_audit_trail(self, auth: Auth, clock: ManualClock) -> None:
+        kid = await auth.rotate_keys(context(clock))
+        assert await fetchval("select object_id from core.audit where action = 'signing_key.rotate'") == kid
 
     async def test_another_process_takes_a_token_of_a_key_it_has_not_seen(self, auth: Auth, clock: ManualClock) -> None:
         other = Auth(auth.settings, box=auth.keys._box, clock=clock)
         try:
             await other.start()
-            await auth.rotate_keys()
+            await auth.rotate_keys(context(clock))
             other.directory._changed.clear()
             token = issue(auth, now=clock()).encode()
             with pytest.raises(BadToken, match="session has ended"):  # the key was found; the user is an invented one
@@ -174,14 +214,14 @@ class TestRotation:
     async def test_the_key_set_shows_no_private_half(self, auth: Auth, clock: ManualClock) -> None:
         (key,) = auth.keys.jwks(now=clock())["keys"]
         assert set(key) == {"kty", "crv", "x", "kid", "use", "alg"}
-        assert key["kid"] == auth.keys.signer[0]
+        assert key["kid"] == auth.keys.signer(now=clock())[0]
 
 
 class TestStart:
     async def test_without_keys_nothing_is_signed(self, database: str) -> None:
         keys = SigningKeys(TestBox())
         with pytest.raises(NoSigningKey):
-            _ = keys.signer
+            keys.signer(now=datetime.now(UTC))
         with pytest.raises(NoSigningKey):
             await keys.reload(now=datetime.now(UTC))
 
@@ -191,7 +231,7 @@ class TestStart:
         for _ in range(2):
             keys = SigningKeys(box)
             await keys.start(now=clock())
-            kids.append(keys.signer[0])
+            kids.append(keys.signer(now=clock())[0])
         assert kids[0] == kids[1]
 
     async def test_a_private_half_that_was_moved_to_another_key_does_not_open(self, database: str) -> None:

@@ -17,6 +17,7 @@ from busbar.auth.limits import SOURCE_FAILURES_MAX, SOURCE_WINDOW
 from busbar.cli.gateway_file import READ_TIMEOUT_MS, GatewayKeys, GatewaySettings, kong_document
 from busbar.cli.gateway_yaml import yaml_text
 from busbar.cli.kong import kong_text
+from busbar.cli.session import operator
 from busbar.errors import InvalidPayload
 from busbar.events.stream import HEARTBEAT_S
 from busbar.testing.app import KEY, RunningApp
@@ -103,7 +104,7 @@ class TestTheFile:
 class TestKeys:
     async def test_of_the_file_verify_our_tokens_also_while_they_are_changed(self, app: RunningApp) -> None:
         before = (await app.sign_in("admin")).token
-        kid = await app.platform.auth.rotate_keys()
+        kid = await app.platform.auth.rotate_keys(operator())
         after = (await app.sign_in("admin")).token
         credentials = {each["key"]: each for each in loaded(app)["consumers"][0]["jwt_secrets"]}
         assert len(credentials) == 2
