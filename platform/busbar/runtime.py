@@ -39,6 +39,7 @@ from busbar.events import standing_orders
 from busbar.events.metrics import register_ledger_metrics
 from busbar.events.registry import REGISTRY
 from busbar.events.relay import Relay
+from busbar.events.replays import run_replays
 from busbar.events.stream import EventStream
 from busbar.events.subscriptions import HandlerMatcher
 from busbar.host.catalog import Catalog
@@ -256,6 +257,7 @@ async def _start_work(
     await _keep(stack, Sealer().run, "audit-sealer")
     await _keep(stack, lambda: run_reconciler(grace_s=settings.takeover_s, worker=number), "reconciler")
     await _keep(stack, lambda: watch_imports(clock), "import-watch")
+    await _keep(stack, lambda: run_replays(clock), "replays")
     await _keep(stack, worker.run, "worker")
     await _keep(stack, lambda: _forget_old_answers(clock), "idempotency")
     await _keep(stack, Poller(endpoints, apply_remote_change).run, "poller")

@@ -1,4 +1,7 @@
-"""The dead-letter desk: send a delivery again, as it was, corrected or worked out anew; or give it up with a reason."""
+"""The dead-letter desk: send a delivery again, as it was, corrected or worked out anew; or give it up with a reason.
+
+`replays.py` sends many again.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +11,12 @@ import msgspec
 
 from busbar.audit import record
 from busbar.auth.actor import Context
-from busbar.db import execute, fetch, fetchrow, fetchval, on_commit, transaction
+from busbar.db import execute, fetchrow, on_commit, transaction
 from busbar.db.wakeup import Channel, poke
 from busbar.errors import Conflict, NotFound, RuleViolated
 from busbar.events.access import reach_of
-from busbar.events.deliveries import DeliveryFilter, conditions
 from busbar.events.envelope import stored
 from busbar.events.subscriptions import Match, Matcher
-
-BULK_MAX = 1_000
-"""Deliveries that one call sends again."""
 
 _LOCK = """
 select d.*, e.event_type, e.module, e.subject, e.time, e.data, e.schema_version, e.correlation_id, e.traceparent,
@@ -35,37 +34,6 @@ update core.delivery
 set state = 'skipped', last_error = $2, worker = null, lease_until = null, finished_at = now(), updated_at = now()
 where delivery_id = $1
 """
-_BULK = """
-with chosen as (
-    select d.delivery_id, d.state, d.site_id from core.delivery d join core.event e using (event_id)
-    where {where} and d.state in ('dead', 'retrying') and not (d.state = 'dead' and d.attempts = 0)
-    order by d.position limit {limit} for update of d skip locked
-), again as (
-    update core.delivery d
-    set state = 'pending', charged = 0, next_attempt_at = now(), worker = null, lease_until = null,
-        finished_at = null, updated_at = now()
-    from chosen c where d.delivery_id = c.delivery_id
-    returning d.delivery_id
-), trail as (
-    insert into core.audit (at, actor_id, actor_name, action, object_kind, object_id, site_id, previous_status,
-        new_status, comment, details, correlation_id)
-    select {at}, {actor_id}, {actor_name}, 'delivery.replay', 'delivery', c.delivery_id::text, c.site_id, c.state,
-        'pending', {reason}, '{{"bulk": true}}'::jsonb, {correlation_id}
-    from chosen c join again using (delivery_id)
-)
-select count(*) from again
-"""
-
-
-class BulkReplay(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay of many did, or would do."""
-
-    matching: int
-    """Deliveries that the filter finds and that can be sent again."""
-    replayed: int
-    """Of these, how many are on their way now; 0 for a dry run."""
-    left: int
-    """How many more there are: ask again."""
 
 
 async def replay(
@@ -143,35 +111,12 @@ async def discard(ctx: Context, delivery_id: int, *, reason: str) -> None:
         on_commit(_wake_workers)
 
 
-async def replay_matching(ctx: Context, wanted: DeliveryFilter, *, reason: str, dry_run: bool) -> BulkReplay:
-    """Send all dead and retrying deliveries again that a filter finds, oldest first, `BULK_MAX` in one call.
-
-    Those that never could be worked out are left to `replay`, one by one. A dry run only counts.
-    """
-    where = conditions(ctx.actor, wanted)
-    matching = await fetchval(
-        f"select count(*) from core.delivery d join core.event e using (event_id) where {where.sql} "
-        "and d.state in ('dead', 'retrying') and not (d.state = 'dead' and d.attempts = 0)",
-        *where.values,
-    )
-    if dry_run or not matching:
-        return BulkReplay(matching=matching, replayed=0, left=matching)
-    own = [ctx.clock(), ctx.actor.user_id, ctx.actor.username, reason, ctx.correlation_id]
-    names = ("at", "actor_id", "actor_name", "reason", "correlation_id")
-    types = ("timestamptz", "text", "text", "text", "text")
-    places = {
-        name: f"${len(where.values) + n}::{kind}" for n, (name, kind) in enumerate(zip(names, types, strict=True), 1)
-    }
-    statement = _BULK.format(where=where.sql, limit=BULK_MAX, **places)
-    (row,) = await fetch(statement, *where.values, *own)
-    _wake_workers()
-    return BulkReplay(matching=matching, replayed=row["count"], left=max(0, matching - row["count"]))
-
-
 async def _lock(ctx: Context, delivery_id: int) -> asyncpg.Record:
     row = await fetchrow(_LOCK, delivery_id)
     if row is None or not reach_of(ctx.actor).includes(site_id=row["site_id"], module=row["module"]):
         raise NotFound(f"There is no delivery {delivery_id}.")
+    if row["handed_over_at"] is not None:
+        raise Conflict("Camel has the delivery; try again when it has told how that ended.")
     if row["state"] == "in_flight":
         raise Conflict("The delivery is being tried just now; try again when that has ended.")
     return row

@@ -96,6 +96,8 @@ class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
     event_types: tuple[str, ...] | None = None
     correlation_id: str | None = None
     subject: str | None = None
+    replay: UUID | None = None
+    """The last replay of many that sent it again."""
 
 
 class StateCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +201,7 @@ def conditions(actor: Actor, wanted: DeliveryFilter) -> Where:
     where.add("e.event_type = any({}::text[])", None if wanted.event_types is None else list(wanted.event_types))
     where.add("e.correlation_id = {}", wanted.correlation_id)
     where.add("e.subject = {}", wanted.subject)
+    where.add("d.replay_id = {}", wanted.replay)
     reach_of(actor).narrow(where, site="d.site_id", module="e.module")
     return where
 

@@ -13,12 +13,12 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, Parameter, Quer
 from busbar.auth.actor import Actor
 from busbar.auth.guards import RequestContext
 from busbar.auth.tokens import Claims
-from busbar.events import dead_letters, deliveries, queries
+from busbar.events import dead_letters, deliveries, queries, replays
 from busbar.events.asyncapi import asyncapi_document
-from busbar.events.dead_letters import BulkReplay
 from busbar.events.deliveries import DeliveryDetail, DeliveryFilter, DeliverySummary, DeliveryView
 from busbar.events.queries import EventFilter, EventTypeView, EventView
 from busbar.events.registry import REGISTRY
+from busbar.events.replays import PER_SECOND, PER_SECOND_MAX, ReplayPlan, ReplayView
 from busbar.events.stream import MEDIA_TYPE, EventStream, EventStreamResponse, resume_position
 from busbar.events.trace import Trace, trace
 from busbar.web.access import AUTHENTICATED, needs
@@ -72,6 +72,8 @@ class BulkReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Why; it is kept in the audit trail, once for each delivery."""
     dry_run: bool = True
     """Only count."""
+    per_second: Annotated[int, msgspec.Meta(ge=1, le=PER_SECOND_MAX)] = PER_SECOND
+    """So many are sent again each second, for a remote that is just back."""
     state: Literal["dead", "retrying"] | None = None
     endpoint: Annotated[str, msgspec.Meta(max_length=120, pattern=SINGLE_LINE)] | None = None
     route: Annotated[str, msgspec.Meta(max_length=120, pattern=SINGLE_LINE)] | None = None
@@ -170,6 +172,7 @@ async def list_deliveries(
     event_type: EventTypes = None,
     correlation_id: Annotated[str | None, _CORRELATION] = None,
     subject: Annotated[str | None, _WORD] = None,
+    replay: Annotated[UUID | None, QueryParameter(description="Those that this replay of many sent again.")] = None,
     limit: LimitParameter = 50,
     cursor: CursorParameter = None,
 ) -> Page[DeliveryView]:
@@ -183,6 +186,7 @@ async def list_deliveries(
         event_types=tuple(event_type) if event_type else None,
         correlation_id=correlation_id,
         subject=subject,
+        replay=replay,
     )
     return await deliveries.list_deliveries(ctx, wanted, limit=limit, cursor=cursor)
 
@@ -200,8 +204,11 @@ async def get_delivery(ctx: RequestContext, delivery_id: DeliveryId) -> Delivery
 
 
 @post("/deliveries/replay", opt=needs("deliveries.replay"), status_code=200)
-async def replay_matching(ctx: RequestContext, data: JSONBody[BulkReplayRequest]) -> BulkReplay:
-    """Send all dead and retrying deliveries again that a filter finds; a dry run, the default, only counts them."""
+async def replay_matching(ctx: RequestContext, data: JSONBody[BulkReplayRequest]) -> ReplayPlan:
+    """Send all dead and retrying deliveries again that a filter finds; a dry run, the default, only counts them.
+
+    It is done in the background, oldest first, so many each second.
+    """
     wanted = DeliveryFilter(
         states=None if data.state is None else (data.state,),
         endpoint=data.endpoint,
@@ -210,7 +217,27 @@ async def replay_matching(ctx: RequestContext, data: JSONBody[BulkReplayRequest]
         site=data.site,
         event_types=None if data.event_type is None else (data.event_type,),
     )
-    return await dead_letters.replay_matching(ctx, wanted, reason=data.reason, dry_run=data.dry_run)
+    return await replays.plan_replay(ctx, wanted, reason=data.reason, dry_run=data.dry_run, per_second=data.per_second)
+
+
+@get("/deliveries/replays", opt=needs("deliveries.read"))
+async def list_replays(
+    ctx: RequestContext, limit: LimitParameter = 50, cursor: CursorParameter = None
+) -> Page[ReplayView]:
+    """List the replays of many deliveries, newest first; the caller's own, unless the caller works for all sites."""
+    return await replays.list_replays(ctx, limit=limit, cursor=cursor)
+
+
+@get("/deliveries/replays/{replay_id:uuid}", opt=needs("deliveries.read"))
+async def get_replay(ctx: RequestContext, replay_id: FromPath[UUID]) -> ReplayView:
+    """Read how far a replay of many is, and what became of its deliveries."""
+    return await replays.get_replay(ctx, replay_id)
+
+
+@post("/deliveries/replays/{replay_id:uuid}/stop", opt=needs("deliveries.replay"), status_code=200)
+async def stop_replay(ctx: RequestContext, replay_id: FromPath[UUID]) -> ReplayView:
+    """Stop a replay of many: what it has sent again is on its way, the rest stays as it is."""
+    return await replays.stop_replay(ctx, replay_id)
 
 
 @post("/deliveries/{delivery_id:int}/replay", opt=needs("deliveries.replay"), status_code=200)
@@ -247,6 +274,9 @@ ROUTES: Final[tuple[HTTPRouteHandler, ...]] = (
     get_summary,
     get_delivery,
     replay_matching,
+    list_replays,
+    get_replay,
+    stop_replay,
     replay,
     discard,
 )

@@ -61,6 +61,7 @@ class Delivery(Table, tablename="delivery", schema="core", db=DB):
     created_at = Timestamptz(default=None, null=False)
     updated_at = Timestamptz(default=None, null=False)
     finished_at = Timestamptz(default=None, null=True)
+    replay_id = UUID(default=None, null=True)
 
     delivery_once = Unique([event_id, subscription])
     delivery_state_known = Check("state in ('pending', 'in_flight', 'retrying', 'delivered', 'dead', 'skipped')")
@@ -81,6 +82,32 @@ class DeliveryAttempt(Table, tablename="delivery_attempt", schema="core", db=DB)
     uncertain = Boolean(default=True, null=False)
 
     delivery_attempt_runner_known = Check("runner in ('busbar', 'camel')")
+
+
+class Replay(Table, tablename="replay", schema="core", db=DB):
+    """A replay of many deliveries: which, by whose right, and how far it is.
+
+    `mark` is the last delivery that it has come to, `last_delivery_id` the last that it is for.
+    """
+
+    replay_id = UUID(primary_key=True, default=None, null=False)
+    state = Text(default=None, null=False)
+    reason = Text(default=None, null=False)
+    wanted = JSONB(default=None, null=False)
+    actor = JSONB(default=None, null=False)
+    per_second = Integer(default=None, null=False)
+    matching = Integer(default=None, null=False)
+    replayed = Integer(default=0, null=False)
+    mark = BigInt(default=0, null=False)
+    last_delivery_id = BigInt(default=None, null=False)
+    created_by = Text(default=None, null=False)
+    username = Text(default=None, null=False)
+    correlation_id = Text(default=None, null=False)
+    created_at = Timestamptz(default=None, null=False)
+    next_step_at = Timestamptz(default=None, null=False)
+    finished_at = Timestamptz(default=None, null=True)
+
+    replay_state_known = Check("state in ('running', 'done', 'stopped')")
 
 
 class SubscriptionRow(Table, tablename="subscription", schema="core", db=DB):

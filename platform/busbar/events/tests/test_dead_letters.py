@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from busbar.db import execute, fetch, fetchrow, fetchval
+from busbar.db import execute, fetchrow, fetchval
 from busbar.events import ledger
 from busbar.events.envelope import StoredEvent
 from busbar.events.ledger import Claimed, Outcome
@@ -174,32 +174,3 @@ class TestDiscard:
         delivery_id = await a_dead_one()
         await execute("update core.delivery set state = 'delivered'")
         await api.post(f"/deliveries/{delivery_id}/discard", {"reason": "x"}, status=422)
-
-
-class TestReplayMatching:
-    async def test_counts_first_and_then_sends_all_that_are_found(self, api: Api) -> None:
-        for n in range(4):
-            await a_dead_one(subject=f"S-{n}", site="north" if n else "south")
-        asked = {"reason": "the remote is back", "site": "north"}
-        assert await api.post("/deliveries/replay", asked) == {"matching": 3, "replayed": 0, "left": 3}
-        answer = await api.post("/deliveries/replay", {**asked, "dry_run": False})
-        assert answer == {"matching": 3, "replayed": 3, "left": 0}
-        rows = await fetch("select site_id, state from core.delivery order by delivery_id")
-        assert [tuple(row) for row in rows] == [("south", "dead"), *[("north", "pending")] * 3]
-        trail = await fetch("select action, comment, new_status from core.audit")
-        assert [tuple(row) for row in trail] == [("delivery.replay", "the remote is back", "pending")] * 3
-
-    async def test_goes_on_where_a_call_stopped(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("busbar.events.dead_letters.BULK_MAX", 2)
-        for n in range(3):
-            await a_dead_one(subject=f"S-{n}")
-        asked = {"reason": "again", "dry_run": False}
-        assert await api.post("/deliveries/replay", asked) == {"matching": 3, "replayed": 2, "left": 1}
-        assert await api.post("/deliveries/replay", asked) == {"matching": 1, "replayed": 1, "left": 0}
-
-    async def test_leaves_other_sites_alone(self, api: Api) -> None:
-        await a_dead_one(site="south")
-        api.signed.actor = an_actor(sites=("north",))
-        answer = await api.post("/deliveries/replay", {"reason": "again", "dry_run": False})
-        assert answer["matching"] == 0
-        assert await fetchval("select state from core.delivery") == "dead"
