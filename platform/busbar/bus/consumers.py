@@ -19,6 +19,7 @@ import structlog
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from busbar.bus.acknowledge import Acknowledger
 from busbar.bus.broker_metrics import bus_refused
 from busbar.bus.link import LINK_TROUBLE, RPC_S, Link, close_channel, declare
 from busbar.bus.topology import CANARY, Queue
@@ -237,6 +238,7 @@ class Consumers:
 
 def _callback(channel: aiormq.Channel, wanted: _Wanted) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
     """Our own policy of acknowledgement: aio-pika's would reject without requeue, also on a stop (LESSONS B1)."""
+    acknowledger = Acknowledger(channel, queue=wanted.queue.name)
 
     async def arrived(message: DeliveredMessage) -> None:
         properties = message.header.properties
@@ -257,12 +259,14 @@ def _callback(channel: aiormq.Channel, wanted: _Wanted) -> Callable[[DeliveredMe
                 bus_refused.inc()
                 log.warning("message_refused", queue=incoming.queue, message_id=incoming.message_id, error=str(refusal))
                 await channel.basic_nack(tag, requeue=False, wait=False)
+                acknowledger.refused(tag)
             except Exception:
                 log.exception("message_not_handled", queue=incoming.queue, message_id=incoming.message_id)
                 await asyncio.sleep(REQUEUE_S)
                 await channel.basic_nack(tag, requeue=True, wait=False)
+                acknowledger.refused(tag)
             else:
-                await channel.basic_ack(tag, wait=False)
+                acknowledger.handled(tag)
         except LINK_TROUBLE as error:
             # The broker gives it to somebody again, who finds in the ledger that it is done.
             log.debug("message_not_settled", queue=incoming.queue, message_id=incoming.message_id, error=repr(error))

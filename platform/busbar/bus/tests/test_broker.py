@@ -113,7 +113,7 @@ class TestPublishing:
             most = max(most, len(link.channel.confirmations))
             await asyncio.sleep(0)
         assert await publishing == []
-        assert most > 100
+        assert most > 30
 
     async def test_keeps_the_order(self, client: Broker) -> None:
         order: list[str] = []
@@ -276,6 +276,32 @@ class TestConsuming:
         (told,) = [line for line in lines if line["event"] == "message_refused"]
         assert told["error"] == "this is no event"
         assert told["queue"] == QUEUE.name
+
+    async def test_acknowledges_what_is_done_also_while_an_earlier_one_is_at_work(
+        self, client: Broker, rabbitmq: TestBroker, vhost: str
+    ) -> None:
+        may_end, done = asyncio.Event(), Counter[str]()
+
+        async def take(incoming: Incoming) -> None:
+            if incoming.message_id == "m-3":
+                await may_end.wait()
+            if incoming.message_id == "m-5":
+                raise Refused("this is no event")
+            done[incoming.message_id] += 1
+
+        client.consume(QUEUE, take, prefetch=4)
+        await consuming(client)
+        with structlog.testing.capture_logs():
+            await client.publish([message(n) for n in range(30)])
+            await until(lambda: len(done) == 28)  # by four at a time, though one is held
+            may_end.set()
+            await until(lambda: len(done) == 29)
+            await client.publish([message(30)])
+            await until(lambda: len(done) == 30)
+        assert set(done.values()) == {1}
+        async with asyncio.timeout(20):
+            while (left := (await rabbitmq.queues(vhost=vhost))[QUEUE.name]).ready or left.unacked:
+                await asyncio.sleep(0.1)
 
     async def test_holds_no_more_than_it_was_allowed(self, client: Broker) -> None:
         held: list[str] = []
