@@ -15,6 +15,7 @@ from busbar.cli.console import people, tell_first_password
 from busbar.cli.session import operator, platform
 from busbar.cli.simulators import start_simulators
 from busbar.connectors.contract import RunningSimulator
+from busbar.kit.garbage import collect_rarely
 from busbar.observability.logs import configure_logging
 from busbar.runtime import Platform
 from busbar.settings import BadSettings, Settings, read_settings
@@ -124,6 +125,7 @@ async def _listen(
             await asyncio.sleep(0.01)
         if announce and not serving.done():
             _announce(running, simulators or {})
+        collect_rarely()
         log.info("ready", port=settings.port)
         waiting = asyncio.ensure_future(stopping.wait())
         await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)

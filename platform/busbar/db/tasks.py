@@ -19,19 +19,13 @@ def spawn(work: Coroutine[Any, Any, Any], *, name: str, pool: str | None = None)
     `pool` names the connection pool that the task uses; by default that of requests. A failure that nobody awaits is
     logged as `task_failed`.
     """
-    from busbar.db.engine import use_pool
-
-    async def run() -> Any:
-        if pool is None:
-            return await work
-        with use_pool(pool):
-            return await work
-
-    task = asyncio.get_running_loop().create_task(run(), name=name, context=contextvars.Context())
+    running = work if pool is None else _in_pool(work, pool)
+    task = asyncio.get_running_loop().create_task(running, name=name, context=contextvars.Context())
     _running.add(task)
     task.add_done_callback(_finished)
-    # A task that is cancelled before its first step never awaits its work; closing it says that this is meant.
-    task.add_done_callback(lambda _: work.close())
+    if pool is not None:
+        # A task that is cancelled before its first step never awaits its work; closing it says that this is meant.
+        task.add_done_callback(lambda _: work.close())
     return task
 
 
@@ -46,6 +40,13 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
         for task in waiting:
             task.cancel()
         _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN_S)
+
+
+async def _in_pool(work: Coroutine[Any, Any, Any], pool: str) -> Any:
+    from busbar.db.engine import use_pool
+
+    with use_pool(pool):
+        return await work
 
 
 def _finished(task: asyncio.Task[Any]) -> None:
