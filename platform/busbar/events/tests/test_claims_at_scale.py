@@ -99,6 +99,23 @@ class TestABacklog:
 
         assert await rows_read(ask) <= FREE * READ_FOR_EACH_MAX
 
+    async def test_settling_and_handing_over_reads_little(self, backlog: Sequence[UUID]) -> None:
+        held = await ledger.claim({NAME: 2 * FREE}, worker=1)
+
+        async def settle() -> None:
+            outcomes = [(each, ledger.Outcome(state="delivered")) for each in held[:FREE]]
+            assert len(await ledger.settle(outcomes)) == FREE
+
+        async def hand_over() -> None:
+            assert len(await ledger.hand_over(held[FREE:])) == FREE
+
+        async def ask() -> None:
+            assert len(await ledger.handed_over([(each.delivery_id, each.attempt) for each in held[FREE:]])) == FREE
+
+        assert await rows_read(settle) <= FREE * READ_FOR_EACH_MAX
+        assert await rows_read(hand_over) <= FREE * READ_FOR_EACH_MAX
+        assert await rows_read(ask) <= FREE * READ_FOR_EACH_MAX
+
     async def test_looking_for_risky_ones_reads_little(self, backlog: Sequence[UUID]) -> None:
         async def look() -> None:
             assert not await ledger.has_risky([NAME])

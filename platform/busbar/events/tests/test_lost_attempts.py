@@ -5,6 +5,7 @@ import pytest
 from busbar.db import execute, fetch, fetchrow, fetchval
 from busbar.events import ledger
 from busbar.events.ledger import Claimed, Outcome
+from busbar.events.ledger_statements import LOST_MAX, RISKY_LOST
 from busbar.events.tests.facts import a_relay, a_subscription, tell
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -37,7 +38,7 @@ async def lose() -> None:
 
 
 async def lose_twice() -> None:
-    for _ in range(ledger.RISKY_LOST):
+    for _ in range(RISKY_LOST):
         assert len(await take()) > 0
         await lose()
 
@@ -64,8 +65,8 @@ class TestADeliveryThatLosesItsWorker:
     async def test_waits_a_little_longer_after_each_time(self) -> None:
         await deliveries_for("a")
         waits = []
-        for n in range(ledger.LOST_MAX - 1):
-            assert await take() if n < ledger.RISKY_LOST else await take_alone()
+        for n in range(LOST_MAX - 1):
+            assert await take() if n < RISKY_LOST else await take_alone()
             await lose()
             waits.append(
                 await fetchval("select extract(epoch from next_attempt_at - updated_at)::int from core.delivery")
@@ -75,7 +76,7 @@ class TestADeliveryThatLosesItsWorker:
     async def test_is_parked_with_a_sentence_after_the_fifth_time_and_lets_the_next_of_its_key_go(self) -> None:
         await deliveries_for("a", "a")
         await lose_twice()
-        for _ in range(ledger.LOST_MAX - ledger.RISKY_LOST):
+        for _ in range(LOST_MAX - RISKY_LOST):
             assert await take_alone() is not None
             await lose()
         dead, waiting = await fetch("select * from core.delivery order by position")
@@ -128,7 +129,7 @@ class TestTheCountOfLostAttempts:
 
     async def test_does_not_grow_when_another_runner_says_nothing(self) -> None:
         await deliveries_for("a")
-        for _ in range(ledger.LOST_MAX + 1):
+        for _ in range(LOST_MAX + 1):
             held = await take()
             await ledger.hand_over(held)
             await lose()
