@@ -16,8 +16,8 @@ class EmbeddedTransport:
     async def publish(self, events: Sequence[StoredEvent]) -> None:
         poke(Channel.DELIVERIES)
 
-    async def take(self, free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
-        return await ledger.claim(free_by_lane, worker=worker)
+    async def take(self, free_by_lane: Mapping[str, int], *, worker: int, at_most: int) -> list[Claimed]:
+        return await ledger.claim(free_by_lane, worker=worker, at_most=at_most)
 
     def done(self, held: Claimed) -> None:
         """Nothing: the settled row is the acknowledgement."""

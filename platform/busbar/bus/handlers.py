@@ -100,16 +100,16 @@ class HandlerLane:
         """
         if len(batch) == 1:
             return [False]
-        started_s = time.monotonic()
         done: list[Claimed] = []
         try:
             async with asyncio.timeout(TIMEOUT_S), transaction():
                 await execute(f"set local lock_timeout = {SHARED_LOCK_MS}")
+                began_s = time.monotonic()
                 for held in batch:
                     with correlated(held.event.correlation_id, traceparent=held.event.traceparent):
                         await self._handle(held)
                     done.append(held)
-                    if time.monotonic() - started_s > SHARED_S:
+                    if time.monotonic() - began_s > SHARED_S:
                         break
                 if len(await ledger.settle([(held, Outcome(state="delivered")) for held in done])) < len(done):
                     raise LeaseLost
@@ -117,7 +117,7 @@ class HandlerLane:
             log.info("not_handled_together", subscription=self._subscription.name, count=len(batch), error=repr(error))
             self._handled_well = 0
             return [False] * len(batch)
-        if time.monotonic() - started_s > QUICK_S * len(done):
+        if time.monotonic() - began_s > QUICK_S * len(done):
             self._handled_well = 0
         return [True if n < len(done) else None for n in range(len(batch))]
 

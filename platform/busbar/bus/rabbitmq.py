@@ -11,6 +11,7 @@ ledger carries on, and what was on its way when it died is late by `LATE_S` (dec
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
@@ -107,14 +108,14 @@ class RabbitTransport:
         if not self._broker.connected.is_set():
             poke(Channel.DELIVERIES)
 
-    async def take(self, free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
+    async def take(self, free_by_lane: Mapping[str, int], *, worker: int, at_most: int) -> list[Claimed]:
         free = dict(free_by_lane)
-        taken = await self._take_told(free, worker=worker)
+        taken = await self._take_told(free, worker=worker, at_most=at_most)
         by_message = len(taken)
-        taken += await self._take_next(free, worker=worker)
+        taken += await self._take_next(free, worker=worker, at_most=at_most - len(taken))
         now_s = time.monotonic()
-        if now_s - self._swept_s >= SWEEP_S or not by_message:
-            taken += await self._sweep(free, worker=worker)
+        if len(taken) < at_most and (now_s - self._swept_s >= SWEEP_S or not by_message):
+            taken += await self._sweep(free, worker=worker, at_most=at_most - len(taken))
             self._swept_s = now_s
         bus_taken.labels("bus").inc(by_message)
         bus_taken.labels("ledger").inc(len(taken) - by_message)
@@ -133,7 +134,7 @@ class RabbitTransport:
         with signal(Channel.DELIVERIES) as self._wake:
             yield self._wake
 
-    async def _sweep(self, free: Mapping[str, int], *, worker: int) -> list[Claimed]:
+    async def _sweep(self, free: Mapping[str, int], *, worker: int, at_most: int) -> list[Claimed]:
         """Claim from the ledger: what is late with its message, and all that no message can bring now."""
         now_s = time.monotonic()
         by_lateness: dict[float, dict[str, int]] = {}
@@ -144,9 +145,9 @@ class RabbitTransport:
             if name in self._queues and self._queues[name].name in self._broker.consuming:
                 late_s = LATE_WHILE_HEARD_S if now_s - self._heard_s.get(name, 0.0) < HEARD_S else LATE_S
             by_lateness.setdefault(late_s, {})[name] = room
-        taken = []
+        taken: list[Claimed] = []
         for late_s, rooms in by_lateness.items():
-            found = await ledger.claim(rooms, worker=worker, late_s=late_s)
+            found = await ledger.claim(rooms, worker=worker, late_s=late_s, at_most=at_most - len(taken))
             for name in {held.subscription for held in found if held.attempt == 1 and late_s == LATE_S}:
                 self._doubt(name)
             taken += found
@@ -166,12 +167,13 @@ class RabbitTransport:
             log.warning("consumer_silent", queue=self._queues[name].name, silent_for_s=RENEW_S)
             self._broker.renew(self._queues[name].name)
 
-    async def _take_told(self, free: dict[str, int], *, worker: int) -> list[Claimed]:
+    async def _take_told(self, free: dict[str, int], *, worker: int, at_most: int) -> list[Claimed]:
         """Claim what messages tell of, up to what is free; what cannot be claimed is let go."""
         asked: dict[tuple[str, UUID], Told] = {}
         for name, room in free.items():
             waiting = (told for told in self._told.get(name, {}).values() if not told.claimed)
-            asked |= {(name, told.event_id): told for told, _ in zip(waiting, range(room), strict=False)}
+            room = min(room, at_most - len(asked))
+            asked |= {(name, told.event_id): told for told in itertools.islice(waiting, room)}
         if not asked:
             return []
         taken = await ledger.claim_told(list(asked), worker=worker)
@@ -186,7 +188,7 @@ class RabbitTransport:
                 told.settle()
         return taken
 
-    async def _take_next(self, free: dict[str, int], *, worker: int) -> list[Claimed]:
+    async def _take_next(self, free: dict[str, int], *, worker: int, at_most: int) -> list[Claimed]:
         """Claim the next of each key whose turn has come."""
         if not self._waiting_keys:
             return []
@@ -196,9 +198,10 @@ class RabbitTransport:
             self._free_keys = set(self._waiting_keys)
             self._looked_s = looked_s
             asyncio.get_running_loop().call_later(NEXT_S, self._wake.set)
-        keys, room = [], dict(free)
+        keys: list[Key] = []
+        room = dict(free)
         for key in self._free_keys:
-            if room.get(key[0], 0) > 0:
+            if room.get(key[0], 0) > 0 and len(keys) < at_most:
                 room[key[0]] -= 1
                 keys.append(key)
         if not keys:

@@ -15,8 +15,11 @@ class Transport(Protocol):
     async def publish(self, events: Sequence[StoredEvent]) -> None:
         """Hand on events whose deliveries are committed; safe to repeat."""
 
-    async def take(self, free_by_lane: Mapping[str, int], *, worker: int) -> list[Claimed]:
-        """Deliveries that are ready, up to so many for each subscription, each claimed in the ledger for `worker`."""
+    async def take(self, free_by_lane: Mapping[str, int], *, worker: int, at_most: int) -> list[Claimed]:
+        """Deliveries that are ready, so many for each subscription and in all, claimed in the ledger for `worker`.
+
+        Where there are more, the subscriptions that are named first come first.
+        """
 
     def done(self, held: Claimed) -> None:
         """The attempt has ended, and its outcome is in the ledger or will be by the reconciler."""

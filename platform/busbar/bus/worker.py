@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from busbar.bus.transport import Transport
 from busbar.db import DATABASE_TROUBLE, spawn
 from busbar.db.group_write import GroupWriter
 from busbar.db.wakeup import wait_for
-from busbar.events import ledger
+from busbar.events import ledger, ledger_statements
 from busbar.events.ledger import Claimed, Outcome
 from busbar.kit.backoff import delay_s
 from busbar.kit.clock import Clock, utc_now
@@ -94,10 +95,11 @@ class Worker:
         running = Counter(held.subscription for held in self._running.values())
         lanes = self._lanes()
         free = {name: min(room, lane.free(running[name])) for name, lane in lanes.items()}
-        free = {name: count for name, count in free.items() if count > 0}
-        if not free or room <= 0:
+        open_lanes = [name for name, count in free.items() if count > 0]
+        if not open_lanes:
             return 0
-        held = await self._transport.take(free, worker=self._number)
+        random.shuffle(open_lanes)  # where all have much to do, none is always the last
+        held = await self._transport.take({name: free[name] for name in open_lanes}, worker=self._number, at_most=room)
         for one in held:
             self._start(lanes[one.subscription], one)
         return len(held)
@@ -168,7 +170,7 @@ class Worker:
             try:
                 return await self._settle.submit((held, outcome))
             except DATABASE_TROUBLE as error:
-                if self._clock() - held.claimed_at > timedelta(seconds=ledger.LEASE_S):
+                if self._clock() - held.claimed_at > timedelta(seconds=ledger_statements.LEASE_S):
                     raise  # by now another worker may have it
                 log.warning("outcome_not_written_yet", delivery_id=held.delivery_id, error=str(error) or repr(error))
             await asyncio.sleep(delay_s(attempt, first_s=0.1, max_s=2.0))

@@ -19,7 +19,7 @@ from busbar.kit.crash import crash_point
 log = structlog.get_logger()
 
 DELIVER_S: Final = 25.0
-"""Longest time of one call of a connector; with the wait for a turn it stays below `ledger.LEASE_S`."""
+"""Longest time of one call of a connector; with the wait for a turn it stays below `ledger_statements.LEASE_S`."""
 TURN_S: Final = 20.0
 """Longest wait for a turn, when several routes lead to the same endpoint."""
 

@@ -20,7 +20,7 @@ from busbar.kit.clock import Clock
 log = structlog.get_logger()
 
 POLICY: Final = BreakerPolicy(probe_s_max=60.0)
-"""A probe is lost when the lease of its delivery is (`ledger.LEASE_S`)."""
+"""A probe is lost when the lease of its delivery is (`ledger_statements.LEASE_S`)."""
 
 _LOCK = "select breaker, version from core.endpoint where endpoint_id = $1 for update"
 _STORE = "update core.endpoint set breaker = $2::jsonb where endpoint_id = $1"
