@@ -182,3 +182,20 @@ class TestATransport:
         await all_finished()
         row = await fetchrow("select subscription, state, worker, lease_until, last_error from core.delivery")
         assert tuple(row) == (LANE, "delivered", None, None, None)
+
+
+class TestATake:
+    async def test_brings_no_more_in_all_than_is_asked_for(self, carrier: Carrier) -> None:
+        transport = await carrier.transport()
+        with transport.work_signal():
+            await relay_facts(*(f"S-{n}" for n in range(9)))
+            poke(Channel.STREAM)
+            sizes: list[int] = []
+            async with asyncio.timeout(20):
+                while sum(sizes) < 9:
+                    held = await transport.take({LANE: 9}, worker=1, at_most=4)
+                    sizes += [len(held)] if held else []
+                    for each in held:
+                        transport.done(each)
+                    await asyncio.sleep(0.01)
+        assert max(sizes) <= 4

@@ -39,6 +39,13 @@ class TestClaim:
         assert subjects(await take(2)) == ["a", "b"]
         assert subjects(await take(2)) == ["c"]
 
+    async def test_takes_no_more_in_all_than_is_asked_for(self) -> None:
+        for n in range(3):
+            await tell(n, subject=f"s-{n}")
+        await a_relay(a_subscription("tst.first"), a_subscription("tst.second")).move_batch()
+        held = await ledger.claim({"tst.second": 3, "tst.first": 3}, worker=1, at_most=4)
+        assert Counter(each.subscription for each in held) == {"tst.second": 3, "tst.first": 1}
+
     async def test_holds_the_next_of_the_same_key_back_until_the_first_is_finished(self) -> None:
         await deliveries_for("a", "a", "b")
         first, other = await take()
