@@ -12,6 +12,7 @@ from busbar.auth.actor import Context
 from busbar.auth.guards import RequestContext
 from busbar.errors import FieldError, InvalidPayload
 from busbar.routing import commands, queries
+from busbar.routing.back_test import EVENTS, EVENTS_MAX, BackTest, back_test
 from busbar.routing.commands import RouteChanges
 from busbar.routing.definition import ATTEMPTS_MAX_DEFAULT, RouteDefinition, State
 from busbar.routing.limits import SOURCE_CHARS_MAX
@@ -117,6 +118,21 @@ class DryRunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A stored event."""
     event: Annotated[dict[str, Any], Meta(max_length=100)] | None = None
     """A CloudEvent."""
+
+
+class BackTestRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stored route, an unsaved rule, or both: then the rule is what the route might become."""
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "route_id": "outages-to-desk",
+        "rule": {"pattern": ["PM_TICKET_*"], "filter": "data.priority in ['P1', 'P2']"},
+        "events": 500,
+    }
+
+    route_id: Slug | None = None
+    rule: UnsavedRule | None = None
+    events: Annotated[int, Meta(ge=1, le=EVENTS_MAX)] = EVENTS
+    """So many of the latest events are tried."""
 
 
 @get("/routes", opt=_READ)
@@ -225,9 +241,29 @@ async def dry_run_route(ctx: RequestContext, data: JSONBody[DryRunRequest]) -> R
         route = await queries.get_route(ctx, data.route_id)
         return await rehearse(ctx, route.rule, event, endpoint_id=route.endpoint_id, modules=DIRECTORY)
     assert data.rule is not None
-    pattern = EventPattern(types=data.rule.pattern, sites=data.rule.sites)
-    rule = RouteRule(pattern=pattern, filter=data.rule.filter, mapping=data.rule.mapping)
-    return await rehearse(ctx, rule, event, endpoint_id=data.rule.endpoint_id, modules=DIRECTORY)
+    return await rehearse(ctx, _rule_of(data.rule), event, endpoint_id=data.rule.endpoint_id, modules=DIRECTORY)
+
+
+@post("/routes/back-test", opt=_READ, status_code=200)
+async def back_test_route(ctx: RequestContext, data: JSONBody[BackTestRequest]) -> BackTest:
+    """Show what a rule would have done with the latest events, and what would be different from the stored route.
+
+    Calls no one and writes nothing.
+    """
+    route = None if data.route_id is None else await queries.get_route(ctx, data.route_id)
+    if data.rule is not None:
+        endpoint_id = data.rule.endpoint_id or (route.endpoint_id if route else None)
+        beside = route.rule if route else None
+        return await back_test(ctx, _rule_of(data.rule), beside=beside, endpoint_id=endpoint_id, events=data.events)
+    if route is None:
+        error = FieldError(field="rule", message="Give a rule, a route_id, or both.")
+        raise InvalidPayload("There is nothing to try.", errors=[error])
+    return await back_test(ctx, route.rule, beside=None, endpoint_id=route.endpoint_id, events=data.events)
+
+
+def _rule_of(unsaved: UnsavedRule) -> RouteRule:
+    pattern = EventPattern(types=unsaved.pattern, sites=unsaved.sites)
+    return RouteRule(pattern=pattern, filter=unsaved.filter, mapping=unsaved.mapping)
 
 
 def _exactly_one(data: DryRunRequest, one: str, other: str) -> Any:
@@ -255,4 +291,5 @@ ROUTES = (
     list_versions,
     get_version,
     dry_run_route,
+    back_test_route,
 )

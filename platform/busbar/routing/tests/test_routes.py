@@ -123,7 +123,14 @@ class TestRoutes:
     def test_need_the_permission_to_write_for_all_that_writes(self) -> None:
         needed = {route.handler_name: route.opt[PERMISSION_KEY] for route in ROUTES}
         reading = {name for name, permission in needed.items() if permission == "routes.read"}
-        assert reading == {"list_routes", "get_route", "list_versions", "get_version", "dry_run_route"}
+        assert reading == {
+            "list_routes",
+            "get_route",
+            "list_versions",
+            "get_version",
+            "dry_run_route",
+            "back_test_route",
+        }
         assert {permission for name, permission in needed.items() if name not in reading} == {"routes.write"}
 
 
