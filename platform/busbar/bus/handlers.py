@@ -38,12 +38,13 @@ QUICK_S: Final = 0.05
 HELD_MAX: Final = 128
 """Deliveries that a trusted lane holds: while some share a transaction, the next are claimed."""
 SHARED_MAX: Final = 64
-SHARED_S: Final = 0.1
+SHARED_S: Final = 0.03
 """A shared transaction begins with no further delivery after so long: others wait for the rows that it has locked."""
 TURN_S: Final = 5.0
 """When trust is lost, what is held and cannot begin alone within this time is given back; well below the lease."""
-SHARED_LOCK_MS: Final = 50
-"""A shared transaction waits no longer for a lock: it holds those of several deliveries, in no order of its own."""
+SHARED_LOCK_MS: Final = 100
+"""A shared transaction waits no longer for a lock: it holds those of several deliveries, in no order of its own. Longer
+than another one lasts, or two that want the same row, such as a budget, would undo each other."""
 
 
 class LeaseLost(Exception):
