@@ -1,13 +1,13 @@
 """A module of the tests' own, `tst`, that tells of facts; and shorthand for telling, relaying and subscribing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from busbar.auth.actor import Actor, Context
-from busbar.db import transaction
+from busbar.db import fetchval, transaction
 from busbar.events.envelope import StoredEvent
 from busbar.events.outbox import publish
 from busbar.events.registry import EventType
@@ -76,3 +76,18 @@ def a_relay(*subscriptions: Subscription, matchers: Sequence[Matcher] = ()) -> R
     """A relay that knows these subscriptions; their modules are enabled everywhere but at the site `bare`."""
     handlers = HandlerMatcher(subscriptions, lambda site, module: site != "bare")
     return Relay([handlers, *matchers], _nowhere)
+
+
+async def rows_read(work: Callable[[], Awaitable[object]]) -> int:
+    """How many rows of the ledger a piece of work reads; it runs in a transaction."""
+    async with transaction():
+        before = await fetchval(_ROWS_READ)
+        await work()
+        return int(await fetchval(_ROWS_READ) - before)
+
+
+# What this connection has counted and not yet handed in; it may be of several transactions.
+_ROWS_READ = """
+select coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) from pg_stat_xact_user_tables
+where schemaname = 'core' and relname = 'delivery'
+"""
