@@ -221,6 +221,8 @@ async def serving(platform: Platform) -> AsyncIterator[str]:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=STOP_S,
+            # As served: a connection that the server closes just when it is used again fails a test.
+            timeout_keep_alive=75,
         )
         server = Server(config)
         task = spawn(server.serve(sockets=[listening]), name="server")

@@ -7,9 +7,16 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from busbar.db import fetchval
 from busbar.testing.app import PASSWORD, Answer, Client, RunningApp
 from busbar.tests.route_table import Operation
 
+_ENDED_REPLAY = """
+insert into core.replay (replay_id, state, reason, wanted, actor, per_second, matching, last_delivery_id, created_by,
+    username, correlation_id, created_at, next_step_at, finished_at)
+select gen_random_uuid(), 'done', $2, '{}', '{}', 50, 0, 0, user_id::text, username, $2, now(), now(), now()
+from core.user_account where username = $1 returning replay_id
+"""
 MARK = "zebrafish"
 OWN = "budgerigar"
 YEAR = datetime.now(UTC).year
@@ -91,7 +98,13 @@ async def fill_both_sites(app: RunningApp) -> Things:
     values |= {"event_id": event["id"], "key": event["correlationid"]}
     delivery = (await there.get(f"/deliveries?subject={values['ticket_id']}&limit=1"))["items"][0]
     values["delivery_id"] = str(delivery["delivery_id"])
+    values["replay_id"] = await ended_replay("admin-a", MARK)
     return Things(values=values)
+
+
+async def ended_replay(username: str, word: str) -> str:
+    """A replay of many that somebody began and that has ended, without a delivery that it would send again."""
+    return str(await fetchval(_ENDED_REPLAY, username, word))
 
 
 async def work(client: Client, word: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 
 from busbar.testing.app import PASSWORD, Client, RunningApp
+from busbar.tests.another_site import ended_replay
 
 YEAR = datetime.now(UTC).year
 EACH = 3
@@ -44,6 +45,7 @@ async def known_things(app: RunningApp, word: str) -> dict[str, list[Any]]:
         "import_id": [await _import(admin)],
         "event_id": [event["id"] for event in events],
         "delivery_id": [str(delivery["delivery_id"]) for delivery in deliveries],
+        "replay_id": [await ended_replay("admin", word)],
         "key": [things["ticket_id"][0], events[0]["correlationid"]],
         "weather_event_id": [(await admin.post("/sla/weather-events", storm))["weather_event_id"] for _ in range(EACH)],
         "version": ["1"],
