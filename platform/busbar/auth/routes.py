@@ -1,5 +1,6 @@
 """The HTTP side of signing in and out; `user_routes.py` is that of users and roles."""
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from busbar.auth.guards import RequestContext
 from busbar.auth.limits import source_of
 from busbar.auth.service import Auth
 from busbar.auth.user_routes import USER_ROUTES
+from busbar.errors import Unavailable
 from busbar.web.access import ANYONE, AUTHENTICATED, UNKEYED
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -74,6 +76,8 @@ async def change_own_password(ctx: RequestContext, auth: NamedDependency[Auth], 
 @get("/.well-known/jwks.json", opt=ANYONE, tags=["Identity"])
 async def key_set(auth: NamedDependency[Auth]) -> Response[dict[str, Any]]:
     """The public keys with which access tokens can be verified (RFC 7517)."""
+    with contextlib.suppress(Unavailable):  # without the database the keys that are known are good
+        await auth.directory.refresh_if_needed()
     return Response(auth.keys.jwks(now=auth.clock()), headers={"Cache-Control": "public, max-age=60"})
 
 

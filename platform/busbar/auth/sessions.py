@@ -98,6 +98,7 @@ async def login(auth: Auth, ctx: Context, *, username: str, password: str, sourc
     if user is None or not right:
         log.warning("login_failed", username=name, source=source, locked=attempt.locked)
         raise BadToken(SIGN_IN_REFUSED)
+    await auth.directory.refresh_if_needed()  # another process may have changed the key that signs
     signed_in = await _begin_session(auth, ctx, user, password=password, attempt=attempt, now=now)
     log.info("login", username=name, source=source)
     await _housekeeping(auth, now)
@@ -112,6 +113,7 @@ async def refresh(auth: Auth, ctx: Context, *, token: str) -> SignedIn:
     """
     _refuse_open_transaction()
     now = ctx.clock()
+    await auth.directory.refresh_if_needed()  # another process may have changed the key that signs
     async with transaction():
         outcome = await _rotate(auth, ctx, token, now)
     if outcome is None:

@@ -12,6 +12,7 @@ from litestar.openapi.config import OpenAPIConfig
 
 from busbar.auth.first_start import ensure_admin
 from busbar.auth.guards import auth_dependencies
+from busbar.auth.keys import SigningKeys
 from busbar.auth.routes import ROOT_ROUTES, ROUTES
 from busbar.auth.service import Auth
 from busbar.auth.tests.support import PASSWORD, ManualClock, running
@@ -162,6 +163,21 @@ class TestSigningIn:
         options = {"verify_exp": False, "verify_iat": False}
         claims = jwt.decode(token, key.key, algorithms=["EdDSA"], audience="busbar-api", options=options)
         assert claims["username"] == "admin" and claims["roles"] == ["Admin"]
+
+    async def test_a_key_that_another_process_made_is_published(
+        self, client: httpx.AsyncClient, auth: Auth, clock: ManualClock
+    ) -> None:
+        clock.advance(seconds=1)
+        kid = await SigningKeys(auth.keys._box).rotate(now=clock(), verify_s=600)
+        published = (await client.get("/.well-known/jwks.json")).json()
+        assert kid in [key["kid"] for key in published["keys"]]
+
+    async def test_a_key_that_another_process_made_signs_the_next_token(
+        self, client: httpx.AsyncClient, auth: Auth, clock: ManualClock
+    ) -> None:
+        clock.advance(seconds=1)
+        kid = await SigningKeys(auth.keys._box).rotate(now=clock(), verify_s=600)
+        assert jwt.get_unverified_header((await sign_in(client)).tokens["access_token"])["kid"] == kid
 
 
 class TestOwnPassword:
