@@ -115,6 +115,9 @@ class Broker:
     async def restore(self) -> None:
         """Declare all that should be there again: a message found no queue though one wants it.
 
+        Consumers are begun anew too. The broker tells them of a queue that was deleted, but RabbitMQ 3.10 does not when
+        the queue is there again by then: they would be silent (LESSONS B2).
+
         Raises:
             BrokerTrouble: the broker cannot be reached now.
         """
@@ -125,6 +128,7 @@ class Broker:
             await link.declare_static()
             for queue in self._consumers.queues:
                 await declare(link.channel, queue)
+                self._consumers.renew(queue.name)
         except LINK_TROUBLE as error:
             link.lose(f"the topology could not be declared: {error!r}")
             raise BrokerTrouble(f"The topology could not be declared: {error!r}") from error

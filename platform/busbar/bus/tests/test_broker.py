@@ -107,13 +107,13 @@ class TestPublishing:
         await consuming(client)
         link = client._publishing
         assert link is not None
-        publishing = asyncio.ensure_future(client.publish([message(n) for n in range(300)]))
+        publishing = asyncio.ensure_future(client.publish([message(n) for n in range(1_000)]))
         most = 0
         while not publishing.done():
             most = max(most, len(link.channel.confirmations))
             await asyncio.sleep(0)
         assert await publishing == []
-        assert most > 30
+        assert most > 100
 
     async def test_keeps_the_order(self, client: Broker) -> None:
         order: list[str] = []
@@ -194,8 +194,7 @@ class TestConsuming:
         got = collect(client)
         await consuming(client)
         await rabbitmq.delete_queue(QUEUE.name, vhost=vhost)
-        await until(lambda: not client.consuming)
-        await consuming(client)
+        # What comes now comes through a new queue and a new consumer; how soon these are there, nobody need see.
         async with asyncio.timeout(20):
             while not got:
                 await publish_through(client, [message(1)])
