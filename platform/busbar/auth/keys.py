@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from busbar.db import execute, fetch, fetchval, on_commit, transaction
+from busbar.db import execute, fetch, fetchrow, fetchval, on_commit, transaction
 from busbar.db.wakeup import Channel, poke
 from busbar.errors import Conflict, InternalError
 
@@ -23,13 +23,16 @@ _CURRENT: Final = "select 1 from core.signing_key where retired_at is null"
 _INSERT: Final = """
 insert into core.signing_key (kid, public_jwk, private_encrypted, created_at, signs_from) values ($1, $2, $3, $4, $5)
 """
-_LAST: Final = "select max(signs_from) from core.signing_key"
+_LAST: Final = "select max(signs_from) from core.signing_key where kid is distinct from $1"
 _NEXT: Final = """
-select later.signs_from from core.signing_key later where later.signs_from > $1 and exists (
+select later.kid, later.signs_from from core.signing_key later where later.signs_from > $1 and exists (
     select from core.signing_key older where older.private_encrypted <> '' and older.signs_from < later.signs_from)
 """
+_BRING_FORWARD: Final = "update core.signing_key set signs_from = $2 where kid = $1"
 # The public half verifies until the last token has expired; a private half that signs no longer is erased.
-_RETIRE: Final = "update core.signing_key set retired_at = $1 where retired_at is null"
+_RETIRE: Final = """
+update core.signing_key set retired_at = $1 where private_encrypted <> '' and kid is distinct from $2
+"""
 _ERASE: Final = """
 update core.signing_key old set private_encrypted = '' where private_encrypted <> '' and exists (
     select from core.signing_key newer where newer.signs_from > old.signs_from and newer.signs_from <= $1)
@@ -99,18 +102,27 @@ class SigningKeys:
         It is published at once, so whoever else verifies our tokens can know it before the first. Returns its id; call
         `reload` after the commit.
 
+        Where a new key waits for its time already, that one signs now: a key that may have leaked must not go on.
+
         Raises:
-            Conflict: a new key waits for its time already.
+            Conflict: a new key waits, and another one is wanted for later.
         """
         async with transaction():
             await execute("select pg_advisory_xact_lock($1)", _LOCK_KEY)
-            if waiting := await fetchval(_NEXT, now):
-                raise Conflict(f"There is a new key already; it signs from {waiting:%Y-%m-%d %H:%M:%S} UTC.")
+            await execute(_ERASE, now)  # what signs no more keeps its end
+            waiting = await fetchrow(_NEXT, now)
+            if waiting and after_s:
+                when = f"{waiting['signs_from']:%Y-%m-%d %H:%M:%S}"
+                raise Conflict(f"There is a new key already; it signs from {when} UTC, or now if another one is to.")
+            kid = waiting["kid"] if waiting else None
             # Later than the one before also by a clock that is behind, or that one would go on.
-            before = await fetchval(_LAST)
+            before = await fetchval(_LAST, kid)
             signs_from = max(now + timedelta(seconds=after_s), before + timedelta(microseconds=1))
-            await execute(_RETIRE, signs_from + timedelta(seconds=verify_s))
-            kid = await self._create(now, signs_from=signs_from)
+            await execute(_RETIRE, signs_from + timedelta(seconds=verify_s), kid)
+            if kid is None:
+                kid = await self._create(now, signs_from=signs_from)
+            else:
+                await execute(_BRING_FORWARD, kid, signs_from)
             await execute(_ERASE, now)
         on_commit(partial(poke, Channel.CONFIG))
         return kid

@@ -57,7 +57,7 @@ class Auth:
     async def rotate_keys(self, ctx: Context, *, after_s: int = 0) -> str:
         """Sign with a new key in `after_s` seconds; tokens of the old one stay valid until they expire.
 
-        Returns the new key's id. Raises Conflict: a new key waits for its time already.
+        Returns the new key's id. Raises Conflict: one waits for its time already, and this is for later too.
         """
         verify_s = self.settings.access_ttl_s + LEEWAY_S
         async with transaction():

@@ -87,6 +87,8 @@ async def login(auth: Auth, ctx: Context, *, username: str, password: str, sourc
     _refuse_open_transaction()
     now = ctx.clock()
     name = username.strip().lower()
+    # Another process may have changed the key that signs; and if nobody can say, this is no failed attempt.
+    await auth.directory.refresh_if_needed()
     attempt = await auth.limits.count(name, source, now=now)
     user = await fetchrow(f"{_USER} where username = $1", name)
     usable = user is not None and user["active"] and not attempt.locked
@@ -98,7 +100,6 @@ async def login(auth: Auth, ctx: Context, *, username: str, password: str, sourc
     if user is None or not right:
         log.warning("login_failed", username=name, source=source, locked=attempt.locked)
         raise BadToken(SIGN_IN_REFUSED)
-    await auth.directory.refresh_if_needed()  # another process may have changed the key that signs
     signed_in = await _begin_session(auth, ctx, user, password=password, attempt=attempt, now=now)
     log.info("login", username=name, source=source)
     await _housekeeping(auth, now)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from busbar.bus.transport import Key, keys_with_room
 from busbar.db.wakeup import Channel, poke, signal
 from busbar.events import ledger
 from busbar.events.envelope import StoredEvent
@@ -25,7 +26,7 @@ class EmbeddedTransport:
     """Claims deliveries straight from the ledger."""
 
     def __init__(self) -> None:
-        self._ended: set[tuple[str, str]] = set()
+        self._ended: set[Key] = set()
         """Subscriptions and keys of which a delivery has ended here, and the next was not asked for yet."""
         self._had_less: set[str] = set()
         """Subscriptions that had fewer ready than were asked for."""
@@ -66,12 +67,7 @@ class EmbeddedTransport:
 
     async def _take_next(self, free: Mapping[str, int], *, worker: int, at_most: int) -> list[Claimed]:
         """Claim the next of each key of which a delivery has ended, as far as there is room."""
-        room = Counter(free)
-        keys: list[tuple[str, str]] = []
-        for key in self._ended:
-            if room[key[0]] > 0 and len(keys) < at_most:
-                room[key[0]] -= 1
-                keys.append(key)
+        keys = keys_with_room(self._ended, free, at_most=at_most)
         if not keys:
             return []
         taken = await ledger.claim_next(keys, worker=worker)

@@ -24,6 +24,7 @@ from busbar.bus.broker import Broker
 from busbar.bus.broker_metrics import bus_taken
 from busbar.bus.consumers import Handle, Incoming, Refused
 from busbar.bus.topology import Queue, deliver_queue
+from busbar.bus.transport import Key, keys_with_room
 from busbar.db.wakeup import Channel, poke, signal
 from busbar.events import ledger
 from busbar.events.envelope import StoredEvent
@@ -48,9 +49,6 @@ NEXT_S: Final = 0.1
 """So often it is looked whether a key has become free whose earlier delivery another process works on."""
 KEYS_MAX: Final = 1_000
 """Keys that are looked after; the deliveries of more are taken when they are late."""
-
-Key = tuple[str, str]
-"""A subscription and an ordering key."""
 
 
 class Told(msgspec.Struct, eq=False):
@@ -198,12 +196,7 @@ class RabbitTransport:
             self._free_keys = set(self._waiting_keys)
             self._looked_s = looked_s
             asyncio.get_running_loop().call_later(NEXT_S, self._wake.set)
-        keys: list[Key] = []
-        room = dict(free)
-        for key in self._free_keys:
-            if room.get(key[0], 0) > 0 and len(keys) < at_most:
-                room[key[0]] -= 1
-                keys.append(key)
+        keys = keys_with_room(self._free_keys, free, at_most=at_most)
         if not keys:
             return []
         taken = await ledger.claim_next(keys, worker=worker)

@@ -1,12 +1,26 @@
 """The small interface that every transport stands behind."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from busbar.events.envelope import StoredEvent
 from busbar.events.ledger import Claimed
+
+Key = tuple[str, str]
+"""A subscription and an ordering key."""
+
+
+def keys_with_room(keys: Iterable[Key], free_by_lane: Mapping[str, int], *, at_most: int) -> list[Key]:
+    """As many of the keys as their subscriptions have room for, and no more in all."""
+    room, chosen = Counter(free_by_lane), list[Key]()
+    for key in keys:
+        if room[key[0]] > 0 and len(chosen) < at_most:
+            room[key[0]] -= 1
+            chosen.append(key)
+    return chosen
 
 
 class Transport(Protocol):

@@ -30,8 +30,6 @@ HANDOVER_LEASE_S = 600
 """After so long without an outcome another runner is taken to have lost what was handed over to it."""
 HANDING_OVER_S = 30
 """So long the handing over itself may take; a process that dies in it leaves nothing waiting for longer."""
-CLAIM_MAX = 10_000
-"""So many deliveries one claim takes, unless fewer are asked for."""
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +80,7 @@ class WithRunner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def claim(
-    free_by_lane: Mapping[str, int], *, worker: int, late_s: float = 0.0, at_most: int = CLAIM_MAX
+    free_by_lane: Mapping[str, int], *, worker: int, late_s: float = 0.0, at_most: int | None = None
 ) -> list[Claimed]:
     """Take deliveries that are due, up to so many for each subscription and in all, oldest first.
 

@@ -93,13 +93,16 @@ async def back_test(
     until_s = time.monotonic() + SECONDS_MAX
     new, old = _Tried(rule, endpoint_id), None if beside is None else _Tried(beside, endpoint_id)
     changes: list[Change] = []
-    tried = 0
+    tried = changed = 0
     for event in found:
         document = as_dict(event)
         after = new.look_at(event, document)
         before = None if old is None else old.look_at(event, document)
-        if change := _change(event, rule, document, before, after):
-            changes.append(change)
+        found_differences = _differences(before, after)
+        if not _same(before, after) or found_differences:
+            changed += 1
+            if changed <= CHANGES_MAX:
+                changes.append(_change(event, rule, document, before, after, found_differences))
         tried += 1
         await asyncio.sleep(0)
         if time.monotonic() > until_s:
@@ -110,8 +113,8 @@ async def back_test(
         since=found[tried - 1].time if tried else None,
         before=None if old is None else _tally(old.results),
         after=_tally(new.results),
-        changed=len(changes),
-        changes=tuple(changes[:CHANGES_MAX]),
+        changed=changed,
+        changes=tuple(changes),
     )
 
 
@@ -177,15 +180,26 @@ def _tally(results: Sequence[Result]) -> Tally:
     return Tally(**{name: results.count(name) for name in Tally.__struct_fields__})
 
 
+def _same(before: _Outcome | None, after: _Outcome) -> bool:
+    """Whether the same becomes of the event; beside nothing, whether nothing does."""
+    return after.result == ("not_wanted" if before is None else before.result)
+
+
+def _differences(before: _Outcome | None, after: _Outcome) -> tuple[Difference, ...]:
+    """Between the two documents, if both would be delivered."""
+    if before is None or not before.result == after.result == "would_deliver":
+        return ()
+    return differences(_members(before.document), _members(after.document))
+
+
 def _change(
-    event: StoredEvent, rule: RouteRule, document: dict[str, Any], before: _Outcome | None, after: _Outcome
-) -> Change | None:
-    found: tuple[Difference, ...] = ()
-    if before is not None and before.result == after.result == "would_deliver":
-        found = differences(_members(before.document), _members(after.document))
-    same = after.result == "not_wanted" if before is None else after.result == before.result
-    if same and not found:
-        return None
+    event: StoredEvent,
+    rule: RouteRule,
+    document: dict[str, Any],
+    before: _Outcome | None,
+    after: _Outcome,
+    found: tuple[Difference, ...],
+) -> Change:
     steps = dry_run(rule, document).steps
     ended = next((step for step in steps if step.result != "passed"), steps[-1])
     return Change(

@@ -18,7 +18,7 @@ from busbar.auth.sessions import SignedIn
 from busbar.auth.tests.support import PASSWORD, ManualClock, context
 from busbar.db import execute, fetch, fetchrow, fetchval, transaction
 from busbar.db.wakeup import Channel, Listener, signal
-from busbar.errors import BadToken
+from busbar.errors import BadToken, Unavailable
 
 SOURCE = "192.0.2.7"
 
@@ -129,6 +129,17 @@ class TestLogin:
         clock.advance(days=8)
         await sign_in(auth, ctx)
         assert await fetchval("select count(*) from core.refresh_token") == 1
+        assert await fetchval("select count(*) from core.login_failure") == 0
+
+    async def test_that_cannot_ask_for_the_key_is_no_failed_one(
+        self, auth: Auth, ctx: Context, maria: UUID, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def refuse() -> None:
+            raise Unavailable("The database cannot be asked now.", retry_after_s=1)
+
+        monkeypatch.setattr(auth.directory, "refresh_if_needed", refuse)
+        with pytest.raises(Unavailable):
+            await sign_in(auth, ctx)
         assert await fetchval("select count(*) from core.login_failure") == 0
 
 

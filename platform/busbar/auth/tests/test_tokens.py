@@ -156,7 +156,7 @@ class TestRotation:
         assert auth.keys.signer(now=clock())[0] == before
         old = issue(auth, now=clock()).encode()
         with pytest.raises(Conflict, match="a new key already"):
-            await auth.rotate_keys(context(clock))
+            await auth.rotate_keys(context(clock), after_s=60)
         clock.advance(seconds=1)
         assert auth.keys.signer(now=clock())[0] == kid
         assert jwt.get_unverified_header(issue(auth, now=clock()))["kid"] == kid
@@ -168,6 +168,27 @@ class TestRotation:
         assert [key["kid"] for key in auth.keys.jwks(now=clock())["keys"]] == [kid, before]
         clock.advance(seconds=630)
         assert [key["kid"] for key in auth.keys.jwks(now=clock())["keys"]] == [kid]
+
+    async def test_that_waits_signs_at_once_when_that_is_wanted(self, auth: Auth, clock: ManualClock) -> None:
+        before = auth.keys.signer(now=clock())[0]
+        old = issue(auth, now=clock()).encode()
+        kid = await auth.rotate_keys(context(clock), after_s=86_400)
+        clock.advance(seconds=60)
+        assert await auth.rotate_keys(context(clock)) == kid
+        assert auth.keys.signer(now=clock())[0] == kid != before
+        assert auth.tokens.verify(old, now=clock())
+        clock.advance(seconds=630)
+        with pytest.raises(UnknownKey):
+            auth.tokens.verify(old, now=clock())
+        assert await fetchval("select count(*) from core.signing_key") == 2
+
+    async def test_leaves_a_key_that_is_long_gone_where_it_is(self, auth: Auth, clock: ManualClock) -> None:
+        old = issue(auth, now=clock()).encode()
+        await auth.rotate_keys(context(clock), after_s=60)
+        clock.advance(seconds=60 + 630)
+        await auth.rotate_keys(context(clock))
+        with pytest.raises(UnknownKey):
+            auth.tokens.verify(old, now=clock())
 
     async def test_by_a_clock_that_is_behind_takes_effect_too(self, auth: Auth, clock: ManualClock) -> None:
         before = auth.keys.signer(now=clock())[0]
