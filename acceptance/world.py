@@ -15,8 +15,6 @@ from acceptance.rabbitmq import RUNNER
 from acceptance.runner import runner
 
 ASSETS = 40
-ROUTES_READ_S = 1.0
-"""So long after a route was published every process goes by it; that takes moments, but is not part of the answer."""
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes....").decode()
 
 
@@ -51,7 +49,6 @@ class World:
         route = {"route_id": "pm-to-desk", "name": "PM to the service desk", "pattern": ["PM_*"]}
         await api.post("/api/v1/routes", route | {"endpoint_id": "service-desk"})
         await api.post("/api/v1/routes/pm-to-desk/publish")
-        await asyncio.sleep(ROUTES_READ_S)
 
     async def listen_to(self, busbar: Busbar) -> None:
         """Have the simulator tell this Busbar what its users change."""

@@ -150,7 +150,7 @@ async def busbar(asked: Asked, arrived: Arrived, *, brokered: bool) -> AsyncIter
             _keep(stack, Publication(broker, rabbit.bound).run(), "publication")
             transport = rabbit
         worker = Worker(transport, lambda: lanes, number=1)
-        relay = Relay([HandlerMatcher([subscription], lambda site, module: True)], transport.publish)
+        relay = Relay([HandlerMatcher([subscription], lambda site, module: True)], transport.publish, refresh=_known)
         _keep(stack, relay.run(), "relay")
         _keep(stack, worker.run(), "worker")
 
@@ -310,6 +310,10 @@ def _sending(send: Callable[[int], Awaitable[None]], count: Counter) -> Callable
 
 async def _one(send: Callable[[int], Awaitable[None]], number: int) -> None:
     await send(number)
+
+
+async def _known() -> None:
+    """The subscription is the only one, and does not change."""
 
 
 def _keep(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

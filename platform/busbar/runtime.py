@@ -252,7 +252,12 @@ async def _start_work(
         OutcomeReader(endpoints).consume_from(broker)
     transport, followers = await _open_bus(stack, broker, handlers, routes)
     worker = Worker(transport, lanes, number=number)
-    relay = Relay([handlers, routes], transport.publish)
+
+    async def catch_up() -> None:
+        await DIRECTORY.refresh()
+        await routes.refresh()
+
+    relay = Relay([handlers, routes], transport.publish, refresh=catch_up)
     await _keep(stack, relay.run, "relay")
     await _keep(stack, Sealer().run, "audit-sealer")
     await _keep(stack, lambda: run_reconciler(grace_s=settings.takeover_s, worker=number), "reconciler")

@@ -245,6 +245,7 @@ async def replay(
     ctx: RequestContext, state: State, delivery_id: DeliveryId, data: JSONBody[ReplayRequest]
 ) -> DeliveryDetail:
     """Send a dead or retrying delivery now, as it was or corrected; its former attempts are kept."""
+    await state.matcher.refresh()  # the route may have been mended a moment ago, in another process
     await dead_letters.replay(
         ctx,
         delivery_id,

@@ -124,10 +124,11 @@ async def _open(importer: Importer, run: ImportRun, file_name: str) -> None:
     ctx.require(importer.permission)
     module = importer.name.partition(".")[0]
     if module == CORE:
-        if not (DIRECTORY.exists(run.site_id) and ctx.actor.sees_site(run.site_id)):
+        if not ctx.actor.sees_site(run.site_id):
             raise NotFound(f"There is no site {run.site_id}.")
+        await DIRECTORY.require_site(run.site_id)
     else:
-        module_scope(ctx, module, run.site_id)
+        await module_scope(ctx, module, run.site_id)
     if run.mode not in (ALL_OR_NOTHING, PARTIAL):
         error = FieldError(field="mode", message=f"is {ALL_OR_NOTHING} or {PARTIAL}")
         raise InvalidPayload("The mode is not known.", errors=[error])

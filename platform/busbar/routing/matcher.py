@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from busbar.db import fetch
-from busbar.errors import InvalidPayload, NotFound
+from busbar.errors import InvalidPayload
 from busbar.events.envelope import StoredEvent, as_dict
 from busbar.events.subscriptions import Match
 from busbar.routing.budget import BURST_S, Budget
@@ -99,19 +99,7 @@ class RouteMatcher:
         for route in routes:
             yield self._match(route, view, enabled=enabled)
 
-    def remap(self, event: StoredEvent, route_id: str) -> Match:
-        """What a published route makes of an event by its present version, for one delivery that is sent again.
-
-        Raises:
-            NotFound: there is no such published route, or its pattern or sites no longer take the event.
-        """
-        for route in self._candidates_for(event):
-            if route.route_id == route_id:
-                enabled = self._modules.enabled(event.site_id, event.module)
-                return self._match(route, _EventView(event), enabled=enabled, budgeted=False)
-        raise NotFound(f"The route {route_id} is not published, or takes no such event any more.")
-
-    def _match(self, route: "_Route", view: "_EventView", *, enabled: bool, budgeted: bool = True) -> Match:
+    def _match(self, route: "_Route", view: "_EventView", *, enabled: bool) -> Match:
         event = view.event
         if not enabled:
             reason = f"module: {event.module} is not enabled at {event.site_id}."
@@ -119,7 +107,7 @@ class RouteMatcher:
         if event.origin == route.endpoint_id:
             reason = f"echo: the change came in from {event.origin}, which is not told of it again."
             return route.match(event, state="skipped", reason=reason)
-        if budgeted and route.budget.used_up:
+        if route.budget.used_up:
             reason = (
                 f"The route is too slow: it took more than {BURST_S} s of processor time for the events before this "
                 "one. Make its filter and mapping simpler, then replay this delivery."

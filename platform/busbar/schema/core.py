@@ -2,7 +2,7 @@
 
 from busbar.audit.tables import AuditEntry, AuditSeal
 from busbar.auth.tables import LoginFailure, RefreshToken, Role, SigningKey, User
-from busbar.bus.tables import JobRow, PublicationRow
+from busbar.bus.tables import ConfigurationRow, JobRow, PublicationRow
 from busbar.connectors.tables import EndpointRow, InboundMessageRow, PollCursor, RemoteReference
 from busbar.db.migrations import SchemaApp
 from busbar.events.tables import Delivery, DeliveryAttempt, Event, SubscriptionRow
@@ -17,6 +17,7 @@ CORE = SchemaApp(
     tables=(
         AuditEntry,
         AuditSeal,
+        ConfigurationRow,
         Delivery,
         DeliveryAttempt,
         EndpointRow,

@@ -36,16 +36,30 @@ class SiteDirectory:
         """The sites at which the module is enabled."""
         return sorted(site for site, modules in self._modules.items() if module in modules)
 
-    def require(self, site_id: str, module: str) -> None:
-        """Refuse a site that is unknown or lacks the module.
+    async def require(self, site_id: str, module: str) -> None:
+        """Refuse a site that is unknown or lacks the module; what another process changed a moment ago counts.
 
         Raises:
             NotFound: saying which.
         """
+        if not self.enabled(site_id, module):
+            await self.refresh()
+        if self.enabled(site_id, module):
+            return
         if not self.exists(site_id):
             raise NotFound(f"There is no site {site_id}.")
-        if not self.enabled(site_id, module):
-            raise NotFound(f"The module {module} is not enabled at the site {site_id}; an administrator can enable it.")
+        raise NotFound(f"The module {module} is not enabled at the site {site_id}; an administrator can enable it.")
+
+    async def require_site(self, site_id: str) -> None:
+        """Refuse a site that is unknown, also to this moment.
+
+        Raises:
+            NotFound: there is no such site.
+        """
+        if not self.exists(site_id):
+            await self.refresh()
+        if not self.exists(site_id):
+            raise NotFound(f"There is no site {site_id}.")
 
 
 DIRECTORY = SiteDirectory()

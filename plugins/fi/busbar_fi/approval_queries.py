@@ -98,7 +98,7 @@ async def get_approval(ctx: Context, approval_id: UUID) -> ApprovalView:
     row = await fetchrow(
         f"select {_COLUMNS} from fi.approval_request where approval_id = $1 and site_id = any($2)",
         approval_id,
-        module_scope(ctx, "fi"),
+        await module_scope(ctx, "fi"),
     )
     if row is None:
         raise NotFound(f"There is no approval request {approval_id}.")

@@ -147,7 +147,7 @@ async def list_approvals(
     sort: SortParameter = None,
 ) -> Page[ApprovalView]:
     """List approval requests, most urgent first. Can be sorted by priority, created_at, amount, waiting_since."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("status = {}", status)
     where.add("priority = {}", priority)
     where.add("requested_by = {}", requested_by)
@@ -212,7 +212,7 @@ async def reject(
 @get("/approval-rules", opt=_READ)
 async def get_rules(ctx: RequestContext, site: SiteNamed = None) -> Response[ApprovalPolicy]:
     """Read how a site has requests decided that come by themselves, as those of requisitions do."""
-    policy = await approval_rules.read(ctx, module_site(ctx, "fi", site, thing="rules"))
+    policy = await approval_rules.read(ctx, await module_site(ctx, "fi", site, thing="rules"))
     return versioned(policy, policy.version)
 
 
@@ -223,7 +223,7 @@ async def replace_rules(
     """Set all rules of a site at once; they hold for requests that are opened from now on."""
     rules = [ApprovalRule(up_to=rule.up_to, approvers=rule.approvers) for rule in data.rules]
     expected = parse_if_match(if_match, required=False)
-    site_id = module_site(ctx, "fi", site, thing="rules")
+    site_id = await module_site(ctx, "fi", site, thing="rules")
     await approval_rules.replace(ctx, site_id, rules=rules, remind_after_h=data.remind_after_h, expected=expected)
     policy = await approval_rules.read(ctx, site_id)
     return versioned(policy, policy.version)

@@ -52,7 +52,7 @@ async def read(ctx: Context, site_id: str) -> ApprovalPolicy:
     Raises:
         NotFound: the site is not the actor's, or lacks finance.
     """
-    module_scope(ctx, "fi", site_id)
+    await module_scope(ctx, "fi", site_id)
     return await policy_of(site_id)
 
 
@@ -67,7 +67,7 @@ async def replace(
         InvalidPayload: an amount or an approver is named twice, an approver does not exist, or amounts are left over.
     """
     ctx.require("fi.write")
-    module_scope(ctx, "fi", site_id)
+    await module_scope(ctx, "fi", site_id)
     await _check(rules, site_id=site_id)
     async with transaction():
         await execute(

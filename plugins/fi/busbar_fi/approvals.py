@@ -251,7 +251,7 @@ async def lock(ctx: Context, approval_id: UUID, *, expected: IfMatch = ANY_VERSI
     row = await fetchrow(
         "select * from fi.approval_request where approval_id = $1 and site_id = any($2) for update",
         approval_id,
-        module_scope(ctx, "fi"),
+        await module_scope(ctx, "fi"),
     )
     if row is None:
         raise NotFound(f"There is no approval request {approval_id}.")

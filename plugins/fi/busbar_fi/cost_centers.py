@@ -69,7 +69,7 @@ async def create(ctx: Context, new: NewCostCenter, *, site_id: str) -> str:
         InvalidPayload: the parent does not exist at the site, lies too deep, or has another currency or fiscal year.
     """
     ctx.require("fi.write")
-    module_scope(ctx, "fi", site_id)
+    await module_scope(ctx, "fi", site_id)
     async with transaction():
         await lock_hierarchy(site_id)
         parent = await _parent(new.cost_center_id, site_id, new.parent_id)
@@ -216,7 +216,7 @@ async def find(ctx: Context, cost_center_id: str, *, site_id: str | None = None)
     row = await fetchrow(
         "select * from fi.cost_center where cost_center_id = $1 and site_id = any($2)",
         cost_center_id,
-        module_scope(ctx, "fi", site_id),
+        await module_scope(ctx, "fi", site_id),
     )
     if row is None:
         raise NotFound(f"There is no cost center {cost_center_id}{f' at the site {site_id}' if site_id else ''}.")

@@ -120,7 +120,9 @@ async def reverse(ctx: Context, entry_id: UUID, *, reason: str) -> UUID:
     ctx.require("fi.write")
     async with transaction():
         old = await fetchrow(
-            "select * from fi.cost_entry where entry_id = $1 and site_id = any($2)", entry_id, module_scope(ctx, "fi")
+            "select * from fi.cost_entry where entry_id = $1 and site_id = any($2)",
+            entry_id,
+            await module_scope(ctx, "fi"),
         )
         if old is None:
             raise NotFound(f"There is no cost entry {entry_id}.")

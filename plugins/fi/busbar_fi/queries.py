@@ -141,9 +141,9 @@ order by year.fiscal_year
 """
 
 
-def at_sites(ctx: Context, site: str | None) -> Where:
+async def at_sites(ctx: Context, site: str | None) -> Where:
     """The condition to begin a list with: what is at the actor's sites, or at this one of them."""
-    return Where("site_id = any($1)", module_scope(ctx, "fi", site))
+    return Where("site_id = any($1)", await module_scope(ctx, "fi", site))
 
 
 async def get_cost_center(ctx: Context, cost_center_id: str) -> CostCenterView:
@@ -155,7 +155,7 @@ async def get_cost_center(ctx: Context, cost_center_id: str) -> CostCenterView:
     row = await fetchrow(
         f"select {_CENTER} from {_CENTERS} where cost_center_id = $1 and site_id = any($2)",
         cost_center_id,
-        module_scope(ctx, "fi"),
+        await module_scope(ctx, "fi"),
     )
     if row is None:
         raise NotFound(f"There is no cost center {cost_center_id}.")
@@ -181,7 +181,7 @@ async def get_entry(ctx: Context, entry_id: UUID) -> EntryView:
     row = await fetchrow(
         f"select {_ENTRY} from fi.cost_entry where entry_id = $1 and site_id = any($2)",
         entry_id,
-        module_scope(ctx, "fi"),
+        await module_scope(ctx, "fi"),
     )
     if row is None:
         raise NotFound(f"There is no cost entry {entry_id}.")

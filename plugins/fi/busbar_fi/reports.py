@@ -127,7 +127,7 @@ async def costs(ctx: Context, by: GroupBy, filters: Filters, *, rows_max: int = 
     if filters.first_day and filters.last_day and filters.last_day < filters.first_day:
         problem = FieldError(field="until", message="lies before from")
         raise InvalidPayload("The period has no day in it.", errors=[problem])
-    where = _where(ctx, filters)
+    where = await _where(ctx, filters)
     totals = await fetch(
         f"select e.currency, count(*)::int as entries, sum(e.amount) as amount from fi.cost_entry e where {where.sql} "
         "group by e.currency order by e.currency",
@@ -145,8 +145,8 @@ async def costs(ctx: Context, by: GroupBy, filters: Filters, *, rows_max: int = 
     )
 
 
-def _where(ctx: Context, filters: Filters) -> Where:
-    where = Where("e.site_id = any($1)", module_scope(ctx, "fi", filters.site))
+async def _where(ctx: Context, filters: Filters) -> Where:
+    where = Where("e.site_id = any($1)", await module_scope(ctx, "fi", filters.site))
     where.add(_BELOW_ASKED, filters.cost_center_id)
     where.add("e.fiscal_year = {}", filters.fiscal_year)
     where.add("e.posting_date >= {}", filters.first_day)
@@ -174,7 +174,7 @@ def _row(row: Any) -> CostRow:
 
 
 async def _by_center(ctx: Context, filters: Filters, rows_max: int) -> tuple[Sequence[CostRow], int]:
-    where = _where(ctx, filters)
+    where = await _where(ctx, filters)
     where.values.append(filters.fiscal_year)
     centers = "e.site_id = any($1)" + (
         f" and {_BELOW_ASKED.replace('{}', '$2')}" if filters.cost_center_id is not None else ""

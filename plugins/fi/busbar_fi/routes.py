@@ -155,7 +155,7 @@ async def list_cost_centers(
     sort: SortParameter = None,
 ) -> Page[CostCenterView]:
     """List cost centers. Can be sorted by cost_center_id, name, created_at."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("parent_id = {}", parent_id)
     where.add("status = {}", status)
     where.add("to_tsvector('simple', cost_center_id || ' ' || name) @@ plainto_tsquery('simple', {})", text)
@@ -166,7 +166,7 @@ async def list_cost_centers(
 async def create_cost_center(ctx: RequestContext, data: JSONBody[CostCenterBody]) -> Response[CostCenterView]:
     """Add a cost center."""
     given = msgspec.structs.asdict(data)
-    site_id = module_site(ctx, "fi", given.pop("site"), thing="cost center")
+    site_id = await module_site(ctx, "fi", given.pop("site"), thing="cost center")
     created = await cost_centers.create(ctx, NewCostCenter(**given), site_id=site_id)
     center = await queries.get_cost_center(ctx, created)
     return versioned(center, center.version, status_code=201)
@@ -228,7 +228,7 @@ async def list_commitments(
     sort: SortParameter = None,
 ) -> Page[CommitmentView]:
     """List commitments. Can be sorted by created_at, amount, commitment_id."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("cost_center_id = {}", cost_center_id)
     where.add("fiscal_year = {}", fiscal_year)
     where.add("status = {}", status)
@@ -248,7 +248,7 @@ async def list_entries(
     sort: SortParameter = None,
 ) -> Page[EntryView]:
     """List cost entries. Can be sorted by created_at, posting_date, amount, entry_id."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("cost_center_id = {}", cost_center_id)
     where.add("ticket_id = {}", ticket_id)
     where.add("fiscal_year = {}", fiscal_year)

@@ -77,7 +77,7 @@ async def get_count(ctx: Context, count_id: UUID) -> CountView:
     row = await fetchrow(
         f"select {_COUNT} from mm.stock_count where count_id = $1 and site_id = any($2)",
         count_id,
-        module_scope(ctx, "mm"),
+        await module_scope(ctx, "mm"),
     )
     if row is None:
         raise NotFound(f"There is no count {count_id}.")

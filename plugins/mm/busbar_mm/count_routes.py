@@ -81,7 +81,7 @@ async def list_counts(
     sort: SortParameter = None,
 ) -> Page[CountView]:
     """List stock counts, without their lines. Can be sorted by created_at, status, count_id."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("status = {}", status)
     where.add("storage_location = {}", storage_location)
     return await count_queries.list_counts(where, limit=limit, cursor=cursor, sort=sort)
@@ -92,7 +92,7 @@ async def begin_count(ctx: RequestContext, data: JSONBody[CountBody]) -> Respons
     """Begin a count; it keeps what the books have now."""
     count_id = await counts.begin(
         ctx,
-        site_id=module_site(ctx, "mm", data.site, thing="count"),
+        site_id=await module_site(ctx, "mm", data.site, thing="count"),
         storage_location=data.storage_location,
         material_ids=data.material_ids,
         description=data.description,

@@ -65,7 +65,7 @@ async def begin(
         RuleViolated: there is nothing to count, or more than `MATERIALS_MAX` materials.
     """
     ctx.require("mm.write")
-    module_scope(ctx, "mm", site_id)
+    await module_scope(ctx, "mm", site_id)
     count_id, now = uuid7(), ctx.clock()
     async with transaction():
         await ensure_location(ctx, site_id, storage_location)
@@ -229,7 +229,7 @@ async def _lock_open(ctx: Context, count_id: UUID, expected: IfMatch) -> asyncpg
     row = await fetchrow(
         "select * from mm.stock_count where count_id = $1 and site_id = any($2) for update",
         count_id,
-        module_scope(ctx, "mm"),
+        await module_scope(ctx, "mm"),
     )
     if row is None:
         raise NotFound(f"There is no count {count_id}.")

@@ -17,7 +17,7 @@ async def add_location(ctx: Context, *, site_id: str, storage_location: str, tit
         Conflict: the site has it.
     """
     ctx.require("mm.write")
-    module_scope(ctx, "mm", site_id)
+    await module_scope(ctx, "mm", site_id)
     async with transaction():
         try:
             async with transaction():

@@ -70,7 +70,7 @@ async def create(
         RuleViolated: the stock would be worth more than can be counted.
     """
     ctx.require("mm.write")
-    module_scope(ctx, "mm", site_id)
+    await module_scope(ctx, "mm", site_id)
     check_levels(fields.reorder_level, fields.reorder_buffer)
     async with transaction():
         try:
@@ -168,7 +168,7 @@ async def lock(ctx: Context, material_id: str, *, expected: IfMatch = ANY_VERSIO
     row = await fetchrow(
         "select * from mm.material where material_id = $1 and site_id = any($2) for update",
         material_id,
-        module_scope(ctx, "mm"),
+        await module_scope(ctx, "mm"),
     )
     if row is None:
         raise NotFound(f"There is no material {material_id}.")

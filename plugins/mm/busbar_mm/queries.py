@@ -162,13 +162,13 @@ _LOCATION_SORT = {
 }
 
 
-def at_sites(ctx: Context, site: str | None) -> Where:
+async def at_sites(ctx: Context, site: str | None) -> Where:
     """The condition that limits a list to the actor's sites, or to one of them.
 
     Raises:
         NotFound: the site is not the actor's, or materials management is enabled nowhere.
     """
-    return Where("site_id = any($1)", module_scope(ctx, "mm", site))
+    return Where("site_id = any($1)", await module_scope(ctx, "mm", site))
 
 
 async def get_material(ctx: Context, material_id: str) -> MaterialView:
@@ -180,7 +180,7 @@ async def get_material(ctx: Context, material_id: str) -> MaterialView:
     row = await fetchrow(
         f"select {_MATERIAL} from mm.material where material_id = $1 and site_id = any($2)",
         material_id,
-        module_scope(ctx, "mm"),
+        await module_scope(ctx, "mm"),
     )
     if row is None:
         raise NotFound(f"There is no material {material_id}.")
@@ -222,7 +222,7 @@ async def get_requisition(ctx: Context, requisition_id: UUID) -> RequisitionView
     row = await fetchrow(
         f"select {_REQUISITION} from mm.purchase_requisition where requisition_id = $1 and site_id = any($2)",
         requisition_id,
-        module_scope(ctx, "mm"),
+        await module_scope(ctx, "mm"),
     )
     if row is None:
         raise NotFound(f"There is no purchase requisition {requisition_id}.")

@@ -89,7 +89,7 @@ async def list_requisitions(
     sort: SortParameter = None,
 ) -> Page[RequisitionView]:
     """List purchase requisitions. Can be sorted by created_at, amount, status, requisition_id."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("material_id = {}", material_id)
     where.add("status = {}", status)
     where.add("origin = {}", origin)

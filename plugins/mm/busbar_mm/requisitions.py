@@ -207,7 +207,7 @@ async def lock(
         RuleViolated: its status is none of `statuses`.
     """
     ctx.require("mm.write")
-    sites = module_scope(ctx, "mm")
+    sites = await module_scope(ctx, "mm")
     sql = "select material_id from mm.purchase_requisition where requisition_id = $1 and site_id = any($2)"
     material_id = await fetchval(sql, requisition_id, sites)
     if material_id is None:
@@ -257,7 +257,7 @@ async def advance_ticket(ctx: Context, ticket_id: str, *, target: str, comment: 
 
 
 async def _book(ctx: Context, material_id: str) -> Book:
-    sites = module_scope(ctx, "mm")
+    sites = await module_scope(ctx, "mm")
     book = (await open_books([material_id])).get(material_id)
     if book is None or book.site_id not in sites:
         raise NotFound(f"There is no material {material_id}.")

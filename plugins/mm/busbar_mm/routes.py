@@ -150,7 +150,7 @@ async def list_materials(
     sort: SortParameter = None,
 ) -> Page[MaterialView]:
     """List materials. Can be sorted by material_id, description, quantity, stock_value, created_at."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("storage_location = {}", storage_location)
     where.add("(quantity < reorder_level) = {}", True if below_level else None)
     where.add("to_tsvector('simple', description) @@ plainto_tsquery('simple', {})", text)
@@ -165,7 +165,7 @@ async def create_material(ctx: RequestContext, data: JSONBody[MaterialBody]) -> 
     await materials.create(
         ctx,
         material_id,
-        site_id=module_site(ctx, "mm", site, thing="material"),
+        site_id=await module_site(ctx, "mm", site, thing="material"),
         fields=MaterialFields(**given),
         quantity=quantity,
     )
@@ -203,7 +203,7 @@ async def list_material_transactions(
 ) -> Page[TransactionView]:
     """List the ledger of a material, oldest first."""
     await queries.get_material(ctx, material_id)
-    where = queries.at_sites(ctx, None)
+    where = await queries.at_sites(ctx, None)
     where.add("material_id = {}", material_id)
     return await queries.list_transactions(where, limit=limit, cursor=cursor, sort=None)
 
@@ -233,7 +233,7 @@ async def list_transactions(
     sort: SortParameter = None,
 ) -> Page[TransactionView]:
     """List the stock ledger, oldest first. Can be sorted by entry."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("material_id = {}", material_id)
     where.add("transaction_type = {}", transaction_type)
     where.add("storage_location = {}", storage_location)
@@ -259,7 +259,7 @@ async def list_locations(
     sort: SortParameter = None,
 ) -> Page[LocationView]:
     """List storage locations. Can be sorted by storage_location, id."""
-    return await queries.list_locations(queries.at_sites(ctx, site), limit=limit, cursor=cursor, sort=sort)
+    return await queries.list_locations(await queries.at_sites(ctx, site), limit=limit, cursor=cursor, sort=sort)
 
 
 @post("/storage-locations", opt=_WRITE, status_code=204)
@@ -267,7 +267,7 @@ async def add_location(ctx: RequestContext, data: JSONBody[LocationBody]) -> Non
     """Add a storage location."""
     await locations.add_location(
         ctx,
-        site_id=module_site(ctx, "mm", data.site, thing="storage location"),
+        site_id=await module_site(ctx, "mm", data.site, thing="storage location"),
         storage_location=data.storage_location,
         title=data.title,
     )

@@ -4,7 +4,7 @@ A batch locks its materials, tries the postings in turn against what is there, a
 and events of those that pass by one statement. A posting that is refused writes nothing and harms no other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from uuid import UUID
 
@@ -87,7 +87,8 @@ async def _check_ticket(ctx: Context, ticket_id: str) -> None:
 async def _post(requests: Sequence[_Request]) -> list[Posted | BaseException]:
     async with transaction():
         books = await open_books(request.posting.material_id for request in requests)
-        outcomes = [_try(books, request) for request in requests]
+        closed = await _closed(book.site_id for book in books.values())
+        outcomes = [_try(books, closed, request) for request in requests]
         movements = [outcome for outcome in outcomes if isinstance(outcome, Movement)]
         if movements:
             await write(books, movements)
@@ -106,14 +107,26 @@ def _is_below(books: dict[str, Book], move: Movement) -> bool:
     return move.lines[-1].new_quantity < books[move.posting.material_id].reorder_level
 
 
-def _try(books: dict[str, Book], request: _Request) -> Movement | BaseException:
+async def _closed(sites: Iterable[str]) -> dict[str, NotFound]:
+    """The sites among these at which there is no materials management, each with what is said of it."""
+    closed = {}
+    for site_id in set(sites):
+        try:
+            await SITES.require(site_id, "mm")
+        except NotFound as refused:
+            closed[site_id] = refused
+    return closed
+
+
+def _try(books: dict[str, Book], closed: Mapping[str, NotFound], request: _Request) -> Movement | BaseException:
     """What a posting does to the book of its material, or why it is refused."""
     posting, ctx = request.posting, request.ctx
     book = books.get(posting.material_id)
     if book is None or not ctx.actor.sees_site(book.site_id):
         return NotFound(f"There is no material {posting.material_id}.")
+    if book.site_id in closed:
+        return closed[book.site_id]
     try:
-        SITES.require(book.site_id, "mm")
         lines = book.post(posting)
     except BusbarError as refused:
         return refused

@@ -101,7 +101,7 @@ async def list_assets(
     sort: SortParameter = None,
 ) -> Page[AssetView]:
     """List assets. Can be sorted by asset_id, name, asset_type, status, customers_served, created_at."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("asset_type = {}", asset_type)
     where.add("status = {}", status)
     where.add("parent_id = {}", parent_id)
@@ -115,7 +115,7 @@ async def create_asset(ctx: RequestContext, data: JSONBody[AssetBody]) -> Respon
     given = msgspec.structs.asdict(data)
     site, asset_id = given.pop("site"), given.pop("asset_id")
     created = await assets.create(
-        ctx, asset_id=asset_id, site_id=module_site(ctx, "pm", site, thing="asset"), fields=AssetFields(**given)
+        ctx, asset_id=asset_id, site_id=await module_site(ctx, "pm", site, thing="asset"), fields=AssetFields(**given)
     )
     asset = await queries.get_asset(ctx, created)
     return versioned(asset, asset.version, status_code=201)

@@ -80,7 +80,7 @@ async def create(ctx: Context, *, asset_id: str | None, site_id: str, fields: As
         InvalidPayload: the type is unknown, or the parent does not exist at the site.
     """
     ctx.require("pm.write")
-    module_scope(ctx, "pm", site_id)
+    await module_scope(ctx, "pm", site_id)
     asset_id = asset_id or new_asset_id()
     async with transaction():
         await _check_parent(asset_id, site_id, fields.parent_id)
@@ -176,7 +176,9 @@ async def lock(ctx: Context, asset_id: str, *, expected: IfMatch = ANY_VERSION) 
     """
     ctx.require("pm.write")
     row = await fetchrow(
-        "select * from pm.asset where asset_id = $1 and site_id = any($2) for update", asset_id, module_scope(ctx, "pm")
+        "select * from pm.asset where asset_id = $1 and site_id = any($2) for update",
+        asset_id,
+        await module_scope(ctx, "pm"),
     )
     if row is None:
         raise NotFound(f"There is no asset {asset_id}.")

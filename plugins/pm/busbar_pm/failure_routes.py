@@ -60,7 +60,7 @@ async def get_statistics(
 ) -> FailureStatistics:
     """Count what the failures of a period were coded with, by cause unless another group is asked for."""
     period = period_of(ctx, period_from, period_to)
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("asset_type = {}", asset_type)
     where.add("asset_id = {}", asset_id)
     return await failure_codes.statistics(where, code_group=code_group, period_from=period.begin, period_to=period.end)

@@ -110,7 +110,7 @@ from pm.incident i join pm.asset a using (asset_id) where i.incident_id = $1 and
 
 async def _lock(ctx: Context, incident_id: UUID, expected: IfMatch) -> dict[str, Any]:
     ctx.require("pm.write")
-    row = await fetchrow(f"{_FIND} for update of i", incident_id, module_scope(ctx, "pm"))
+    row = await fetchrow(f"{_FIND} for update of i", incident_id, await module_scope(ctx, "pm"))
     if row is None:
         raise NotFound(f"There is no incident {incident_id}.")
     expected.require(row["version"])

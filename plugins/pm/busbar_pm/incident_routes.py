@@ -96,7 +96,7 @@ async def list_incidents(
     sort: SortParameter = None,
 ) -> Page[IncidentView]:
     """List incidents. Can be sorted by started_at, created_at, customers_affected, severity, incident_id."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("asset_id = {}", asset_id)
     where.add("fault_type = {}", fault_type)
     where.add("severity = {}", severity)

@@ -225,7 +225,7 @@ async def outages(
 
 
 async def _scope(ctx: Context, site: str | None) -> Scope:
-    sites = module_scope(ctx, "pm", site)
+    sites = await module_scope(ctx, "pm", site)
     if len(sites) != 1:
         raise _refused("site", f"is needed; you work for {', '.join(sites[:10])}")
     return Scope(site_id=sites[0], timezone=await queries.timezone_of(sites[0]), as_of=ctx.clock())

@@ -69,7 +69,7 @@ async def post(ctx: Context, asset_id: str, new: NewMeasurement) -> PostedMeasur
         site_id = await fetchval(
             "select site_id from pm.asset where asset_id = $1 and site_id = any($2)",
             asset_id,
-            module_scope(ctx, "pm"),
+            await module_scope(ctx, "pm"),
         )
         if site_id is None:
             raise NotFound(f"There is no asset {asset_id}.")

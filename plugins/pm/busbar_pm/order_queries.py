@@ -145,7 +145,7 @@ async def get_order(ctx: Context, order_id: UUID) -> OrderView:
     row = await fetchrow(
         f"select {_ORDER} from pm.maintenance_order where order_id = $1 and site_id = any($2)",
         order_id,
-        module_scope(ctx, "pm"),
+        await module_scope(ctx, "pm"),
     )
     if row is None:
         raise NotFound(f"There is no maintenance order {order_id}.")

@@ -128,7 +128,7 @@ async def list_orders(
     sort: SortParameter = None,
 ) -> Page[OrderView]:
     """List maintenance orders. Can be sorted by scheduled_date, created_at, status, order_id."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("asset_id = {}", asset_id)
     where.add("order_type = {}", order_type)
     where.add("status = {}", status)

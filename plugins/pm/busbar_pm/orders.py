@@ -178,7 +178,7 @@ async def plan(ctx: Context, new: NewOrder) -> PlannedOrder:
         ),
     )
     if opened is None:
-        module_scope(ctx, "pm")
+        await module_scope(ctx, "pm")
         raise NotFound(f"There is no asset {asset_id}.")
     return PlannedOrder(order_id=str(order_id), ticket_id=opened.ticket_id)
 
@@ -196,7 +196,7 @@ async def _object_of(ctx: Context, new: NewOrder) -> tuple[str, str | None]:
         "where i.incident_id = $1 and i.site_id = any($3)",
         new.incident_id,
         new.asset_id,
-        module_scope(ctx, "pm"),
+        await module_scope(ctx, "pm"),
     )
     if row is None:
         raise NotFound(f"There is no incident {new.incident_id}.")
@@ -332,7 +332,7 @@ async def lock_planned(ctx: Context, order_id: UUID, expected: IfMatch) -> async
         "from pm.maintenance_order o join pm.asset a using (asset_id) left join pm.incident i using (incident_id) "
         "where o.order_id = $1 and o.site_id = any($2) for update of o",
         order_id,
-        module_scope(ctx, "pm"),
+        await module_scope(ctx, "pm"),
     )
     if row is None:
         raise NotFound(f"There is no maintenance order {order_id}.")

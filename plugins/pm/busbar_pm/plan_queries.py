@@ -91,7 +91,7 @@ async def get_plan(ctx: Context, plan_id: UUID) -> PlanView:
     row = await fetchrow(
         f"select {_PLAN} from pm.maintenance_plan where plan_id = $1 and site_id = any($2)",
         plan_id,
-        module_scope(ctx, "pm"),
+        await module_scope(ctx, "pm"),
     )
     if row is None:
         raise NotFound(f"There is no maintenance plan {plan_id}.")

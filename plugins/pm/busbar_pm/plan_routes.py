@@ -100,7 +100,7 @@ async def list_plans(
     sort: SortParameter = None,
 ) -> Page[PlanView]:
     """List maintenance plans. Can be sorted by name, created_at, next_due, plan_id."""
-    where = queries.at_sites(ctx, site)
+    where = await queries.at_sites(ctx, site)
     where.add("asset_id = {}", asset_id)
     where.add("kind = {}", kind)
     where.add("active = {}", active)

@@ -232,7 +232,7 @@ async def lock(ctx: Context, plan_id: UUID, expected: IfMatch) -> asyncpg.Record
     row = await fetchrow(
         "select * from pm.maintenance_plan where plan_id = $1 and site_id = any($2) for update",
         plan_id,
-        module_scope(ctx, "pm"),
+        await module_scope(ctx, "pm"),
     )
     if row is None:
         raise NotFound(f"There is no maintenance plan {plan_id}.")
@@ -275,11 +275,11 @@ def _check(fields: PlanFields, *, kind: str | None = None) -> None:
 
 async def _site_of(ctx: Context, fields: PlanFields, site_id: str | None) -> str:
     if fields.asset_id is None:
-        return module_site(ctx, "pm", site_id, thing="plan")
+        return await module_site(ctx, "pm", site_id, thing="plan")
     found = await fetchval(
         "select site_id from pm.asset where asset_id = $1 and site_id = any($2)",
         fields.asset_id,
-        module_scope(ctx, "pm", site_id),
+        await module_scope(ctx, "pm", site_id),
     )
     if found is None:
         raise NotFound(f"There is no asset {fields.asset_id}.")

@@ -126,7 +126,9 @@ async def get_asset(ctx: Context, asset_id: str) -> AssetView:
         NotFound: there is no such asset at the actor's sites.
     """
     row = await fetchrow(
-        f"select {_ASSET} from pm.asset where asset_id = $1 and site_id = any($2)", asset_id, module_scope(ctx, "pm")
+        f"select {_ASSET} from pm.asset where asset_id = $1 and site_id = any($2)",
+        asset_id,
+        await module_scope(ctx, "pm"),
     )
     if row is None:
         raise NotFound(f"There is no asset {asset_id}.")
@@ -142,7 +144,7 @@ async def get_incident(ctx: Context, incident_id: UUID) -> IncidentView:
     row = await fetchrow(
         f"select {_INCIDENT} from pm.incident where incident_id = $1 and site_id = any($2)",
         incident_id,
-        module_scope(ctx, "pm"),
+        await module_scope(ctx, "pm"),
     )
     if row is None:
         raise NotFound(f"There is no incident {incident_id}.")
@@ -169,9 +171,9 @@ async def history_of(ctx: Context, asset_id: str) -> tuple[HistoryEntry, ...]:
     return tuple(HistoryEntry(**row) for row in rows)
 
 
-def at_sites(ctx: Context, site: str | None) -> Where:
+async def at_sites(ctx: Context, site: str | None) -> Where:
     """The condition to begin a list with: what is at the actor's sites, or at this one of them."""
-    return Where("site_id = any($1)", module_scope(ctx, "pm", site))
+    return Where("site_id = any($1)", await module_scope(ctx, "pm", site))
 
 
 async def list_assets(where: Where, *, limit: int, cursor: str | None, sort: str | None) -> Page[AssetView]:

@@ -116,7 +116,7 @@ async def reliability_by_type(
     ctx: Context, period: Period, *, site: str | None = None, asset_type: str | None = None
 ) -> FleetReliability:
     """How reliable the assets that are or were in service are, by type; those without a failure count as well."""
-    where = Where("site_id = any($1)", module_scope(ctx, "pm", site))
+    where = Where("site_id = any($1)", await module_scope(ctx, "pm", site))
     where.add("asset_type = {}", asset_type)
     where.add_plain("status <> 'planned'")
     failures: dict[str, list[Failure]] = defaultdict(list)

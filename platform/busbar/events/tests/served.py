@@ -19,9 +19,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from busbar.auth.actor import Actor, Context
 from busbar.db import spawn
+from busbar.events.envelope import StoredEvent
 from busbar.events.routes import ROUTES
 from busbar.events.stream import EventStream
-from busbar.events.subscriptions import HandlerMatcher
+from busbar.events.subscriptions import Match
 from busbar.events.tests.facts import an_actor
 from busbar.observability.correlation import correlation_id
 from busbar.web.access import declared_access
@@ -47,6 +48,16 @@ class Signed:
         return signed
 
 
+class NoRoutes:
+    """No event goes by a route."""
+
+    async def refresh(self) -> None:
+        """There is nothing to know."""
+
+    def match(self, event: StoredEvent) -> tuple[Match, ...]:
+        return ()
+
+
 def make_app(stream: EventStream, signed: Signed, matcher: Any = None) -> Edge:
     """The routes of events, inside the wrapper that the platform uses."""
 
@@ -60,7 +71,7 @@ def make_app(stream: EventStream, signed: Signed, matcher: Any = None) -> Edge:
             middleware=[signed],
             exception_handlers=EXCEPTION_HANDLERS,
             request_class=StrictRequest,
-            state=State({"stream": stream, "matcher": matcher or HandlerMatcher((), lambda site, module: True)}),
+            state=State({"stream": stream, "matcher": matcher or NoRoutes()}),
             openapi_config=None,
             logging_config=None,
         )

@@ -25,6 +25,9 @@ class Route:
         self.version = 1
         self.match_of: Any = {"document": {"text": "first"}}
 
+    async def refresh(self) -> None:
+        """Tests change it in this process."""
+
     def match(self, event: StoredEvent) -> list[Match]:
         if self.match_of is None:
             return []

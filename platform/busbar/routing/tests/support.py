@@ -98,7 +98,7 @@ class Platform:
 
     def __init__(self) -> None:
         self.matcher = RouteMatcher(DIRECTORY)
-        self.relay = Relay([self.matcher], _nowhere)
+        self.relay = Relay([self.matcher], _nowhere, refresh=self.refresh)
 
     async def refresh(self) -> None:
         await DIRECTORY.refresh()

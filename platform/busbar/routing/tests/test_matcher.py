@@ -5,9 +5,8 @@ from uuid import UUID
 
 import pytest
 
-from busbar.db import execute, fetchrow
+from busbar.db import execute, fetchrow, fetchval, transaction
 from busbar.db.wakeup import Channel, signal
-from busbar.errors import NotFound
 from busbar.events.dead_letters import replay
 from busbar.events.envelope import COLUMNS, StoredEvent, stored
 from busbar.routing.budget import BURST_S
@@ -19,6 +18,8 @@ from busbar.routing.tests.support import (
     a_context,
     add_endpoint,
     add_route,
+    add_site,
+    deliveries,
     document_of,
     report,
 )
@@ -244,22 +245,65 @@ class TestDeadLetters:
         assert document_of(again) == {"asset": "T-104"}
 
 
-class TestRemap:
-    async def test_gives_one_match_by_the_present_version(self, platform: Platform) -> None:
-        await add_route("one")
-        await add_route("two", mapping={"a": "=data.title"})
-        event = await the_event(await report())
-        await platform.refresh()
-        match = platform.matcher.remap(event, "two")
-        assert (match.subscription, match.document) == ("route:two", {"a": "Oil temperature high"})
+class TestChangesByAnotherProcess:
+    """Nobody tells this process of them, and the events come at once after them."""
 
-    async def test_refuses_a_route_that_takes_no_such_event_any_more(self, platform: Platform) -> None:
-        await add_route("one", pattern=("TST_FAULT_CLEARED",))
-        event = await the_event(await report())
-        await platform.refresh()
-        for route_id in ("one", "nowhere"):
-            with pytest.raises(NotFound, match="takes no such event any more"):
-                platform.matcher.remap(event, route_id)
+    async def relayed(self, platform: Platform) -> list[tuple[str, str]]:
+        await platform.relay.move_batch()
+        return [(row["subscription"], row["state"]) for row in await deliveries()]
+
+    async def test_a_route_that_was_published_takes_the_next_event(self, platform: Platform) -> None:
+        await report()
+        assert await self.relayed(platform) == []
+        await add_route("new")
+        await report()
+        assert await self.relayed(platform) == [("route:new", "pending")]
+
+    async def test_a_route_that_was_switched_off_does_not(self, platform: Platform) -> None:
+        await add_route("old")
+        await report()
+        await self.relayed(platform)
+        await switch_off_route(a_context(), "old")
+        await report()
+        assert await self.relayed(platform) == [("route:old", "pending")]
+
+    async def test_events_of_a_site_that_was_made_are_not_skipped(self, platform: Platform) -> None:
+        await add_route("all")
+        await report()
+        await self.relayed(platform)
+        async with transaction():
+            await add_site("west", "tst")
+        await report(site="west")
+        assert await self.relayed(platform) == [("route:all", "pending")] * 2
+
+    async def test_events_of_a_module_that_was_enabled_are_not_skipped(self, platform: Platform) -> None:
+        await add_route("all")
+        await report(site="bare")
+        assert await self.relayed(platform) == [("route:all", "skipped")]
+        await execute("insert into core.site_module (site_id, module, enabled) values ('bare', 'tst', false)")
+        await execute("update core.site_module set enabled = true where site_id = 'bare'")
+        await report(site="bare")
+        assert await self.relayed(platform) == [("route:all", "skipped"), ("route:all", "pending")]
+
+    async def test_the_sites_of_an_endpoint_hold_for_the_next_event(self, platform: Platform) -> None:
+        await add_route("all")
+        await report()
+        await self.relayed(platform)
+        await execute("update core.endpoint set sites = '{south}', version = version + 1")
+        await report()
+        await report(site="south")
+        assert await self.relayed(platform) == [("route:all", "pending")] * 2
+
+    async def test_nothing_is_read_anew_when_nothing_changed(
+        self, platform: Platform, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await report()
+        await self.relayed(platform)
+        monkeypatch.setattr(platform.matcher, "refresh", pytest.fail)
+        await execute("update core.endpoint set breaker = null")
+        await report()
+        await self.relayed(platform)
+        assert await fetchval("select count(*) from core.event where position is null") == 0
 
 
 class TestHostileRoutes:
@@ -281,11 +325,3 @@ class TestHostileRoutes:
         late = [row for row in rows if row["route_id"] == "hostile" and "too slow" in (row["last_error"] or "")]
         assert late, "beyond its budget the route's deliveries wait at the dead-letter desk"
         assert {row["state"] for row in late} == {"dead"}
-
-    async def test_can_be_replayed_one_by_one(self, platform: Platform) -> None:
-        await add_route("slow", mapping={"title": "=data.title"})
-        event = await the_event(await report())
-        await platform.refresh()
-        platform.matcher._routes["slow"].budget._draw(2 * BURST_S)
-        assert [match.state for match in platform.matcher.match(event)] == ["dead"]
-        assert platform.matcher.remap(event, "slow").state == "pending"
