@@ -38,6 +38,12 @@ def _processes(page: Page) -> None:
         Query(expr="max by (plugin) (busbar_plugin_quarantined)", legend="{{plugin}}"),
         names={0: ("working", GOOD), 1: ("quarantined", BAD)},
     )
+    page.states(
+        "Handlers",
+        "A suspended handler failed with everything it was given; its deliveries wait, `/api/v1/plugins` says why.",
+        Query(expr="max by (subscription) (subscription_suspended)", legend="{{subscription}}"),
+        names={0: ("working", GOOD), 1: ("suspended", BAD)},
+    )
     page.lines(
         "Jobs that fail",
         "Scheduled jobs and polled endpoints that failed when they ran last, by name.",

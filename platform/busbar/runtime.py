@@ -366,4 +366,6 @@ async def _plugins_work(catalog: Catalog) -> str:
     faulty = [plugin.name for plugin in catalog if plugin.fault is not None]
     if faulty:
         raise RuntimeError(f"quarantined: {', '.join(faulty)}")
+    if suspended := await standing_orders.suspended():
+        raise RuntimeError(f"failing with everything: {', '.join(each.name for each in suspended)}")
     return f"{len(catalog.working)} plugins"

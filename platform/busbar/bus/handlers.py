@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from busbar.auth.actor import Context, system_actor
+from busbar.bus.suspension import WAIT_S_MAX, Suspension
 from busbar.bus.worker import PER_LANE_MAX
 from busbar.db import execute, transaction
 from busbar.db.group_write import GroupWriter
@@ -59,13 +60,14 @@ class HandlerLane:
         self._clock = clock
         self._quarantined = quarantined
         self._handled_well = 0
+        self._suspension = Suspension(subscription.name, clock=clock)
         self._turns = asyncio.Semaphore(PER_LANE_MAX)
         self._together: GroupWriter[Claimed, bool | None] = GroupWriter(
             self._share, name=subscription.name, batch_max=SHARED_MAX, pool="background"
         )
 
     def free(self, running: int) -> int:
-        if self._quarantined(self._subscription.module):
+        if self._quarantined(self._subscription.module) or self._suspension.resting:
             return 0
         return (HELD_MAX if self._trusted else PER_LANE_MAX) - running
 
@@ -84,6 +86,7 @@ class HandlerLane:
         try:
             started_s = time.monotonic()
             outcome = await self._alone(held)
+            await self._suspension.tell()
             good = outcome is None and time.monotonic() - started_s < QUICK_S
             self._handled_well = self._handled_well + 1 if good else 0
             return outcome
@@ -118,6 +121,7 @@ class HandlerLane:
             log.info("not_handled_together", subscription=self._subscription.name, count=len(batch), error=repr(error))
             self._handled_well = 0
             return [False] * len(batch)
+        self._suspension.handled()
         if time.monotonic() - began_s > QUICK_S * len(done):
             self._handled_well = 0
         return [True if n < len(done) else None for n in range(len(batch))]
@@ -144,22 +148,26 @@ class HandlerLane:
             return self._again(held, error.detail, charge=False)
         except BusbarError as error:
             # A rule said no, and would say so again.
+            self._suspension.handled()
             return Outcome(state="dead", detail=f"{error.code}: {error.detail}")
         except CONNECTION_LOST as error:
             return self._again(held, f"database: {error!r}", charge=False)
         except TimeoutError:
             return self._failed(held, f"took longer than {TIMEOUT_S:g} s")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - written to the ledger, and logged
             # Any other trouble with the database too: a statement that it refuses is the handler's fault.
-            log.exception("handler_failed", subscription=self._subscription.name)
-            return self._failed(held, repr(error))
+            return self._failed(held, repr(error), error=error)
+        self._suspension.handled()
         return None
 
-    def _failed(self, held: Claimed, detail: str) -> Outcome:
+    def _failed(self, held: Claimed, detail: str, *, error: Exception | None = None) -> Outcome:
+        if self._suspension.failed(held.delivery_id, detail):
+            return self._again(held, detail, charge=False, max_s=WAIT_S_MAX)
+        log.error("handler_failed", subscription=self._subscription.name, detail=detail, exc_info=error)
         if held.charged + 1 >= ATTEMPTS_MAX:
             return Outcome(state="dead", detail=detail)
         return self._again(held, detail, charge=True)
 
-    def _again(self, held: Claimed, detail: str, *, charge: bool) -> Outcome:
-        wait = delay_s(held.attempt, first_s=0.5, max_s=300)
+    def _again(self, held: Claimed, detail: str, *, charge: bool, max_s: float = 300) -> Outcome:
+        wait = delay_s(held.attempt, first_s=0.5, max_s=max_s)
         return Outcome(state="retrying", detail=detail, retry_at=self._clock() + timedelta(seconds=wait), charge=charge)

@@ -11,6 +11,7 @@ from busbar.observability.metrics import (
     DELIVERIES_BY_STATE,
     OUTBOX_LAG,
     OUTBOX_WAITING,
+    SUBSCRIPTION_SUSPENDED,
     Reading,
     register_collector,
 )
@@ -29,6 +30,7 @@ _FINISHED = """
 select subscription, state, count(*) as count
 from core.delivery where state in ('delivered', 'skipped') group by subscription, state
 """
+_SUSPENDED = "select name, suspended_at is not null as suspended from core.subscription order by name"
 _KEPT_TIMES_COST = 20
 """Counting the finished deliveries takes longer as they grow; it is repeated after so many times as long."""
 
@@ -41,7 +43,7 @@ class LedgerReadings:
         self._finished_until_s = 0.0
 
     async def collect(self) -> Iterable[Reading]:
-        """Lag and length of the outbox, deliveries by subscription and state, age of the oldest dead letter.
+        """Lag and length of the outbox, deliveries by subscription and state, the oldest dead letter, who is suspended.
 
         In a large ledger the numbers of delivered and skipped ones may be a few seconds old.
         """
@@ -52,6 +54,14 @@ class LedgerReadings:
         return [
             Reading(family=OUTBOX_LAG.name, value=max(0.0, outbox["lag_s"])),
             Reading(family=OUTBOX_WAITING.name, value=outbox["waiting"]),
+            *[
+                Reading(
+                    family=SUBSCRIPTION_SUSPENDED.name,
+                    value=float(row["suspended"]),
+                    labels={"subscription": row["name"]},
+                )
+                for row in await fetch(_SUSPENDED)
+            ],
             Reading(family=DEAD_LETTER_AGE.name, value=max(0.0, oldest_dead_s)),
             *_by_state({(row["subscription"], row["state"]): row["count"] for row in rows} | await self._counted()),
         ]
@@ -70,7 +80,7 @@ def register_ledger_metrics() -> None:
     register_collector(
         "ledger",
         LedgerReadings().collect,
-        families=(OUTBOX_LAG, OUTBOX_WAITING, DELIVERIES_BY_STATE, DEAD_LETTER_AGE),
+        families=(OUTBOX_LAG, OUTBOX_WAITING, DELIVERIES_BY_STATE, DEAD_LETTER_AGE, SUBSCRIPTION_SUSPENDED),
     )
 
 

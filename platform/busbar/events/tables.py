@@ -111,9 +111,11 @@ class Replay(Table, tablename="replay", schema="core", db=DB):
 
 
 class SubscriptionRow(Table, tablename="subscription", schema="core", db=DB):
-    """What a plugin subscribed to when it last worked."""
+    """What a plugin subscribed to when it last worked, and whether its handler fails with everything."""
 
     name = Text(primary_key=True, default=None, null=False)
     module = Text(default=None, null=False)
     pattern = Array(base_column=Text(), default=None, null=False)
     ordered = Boolean(default=None, null=False)
+    suspended_at = Timestamptz(default=None, null=True)
+    suspended_for = Text(default=None, null=True)

@@ -72,6 +72,11 @@ DELIVERIES_BY_STATE: Final = GaugeFamily(
 DEAD_LETTER_AGE: Final = GaugeFamily(
     name="dead_letter_age_seconds", help="Age of the oldest dead letter that nobody has dealt with; 0 when none."
 )
+SUBSCRIPTION_SUSPENDED: Final = GaugeFamily(
+    name="subscription_suspended",
+    help="1 when a plugin's handler fails with everything and its deliveries wait, else 0.",
+    labels=("subscription",),
+)
 BREAKER_STATE: Final = GaugeFamily(
     name="breaker_state", help="Circuit breaker by endpoint: 0 closed, 1 half-open, 2 open.", labels=("endpoint",)
 )

@@ -108,10 +108,10 @@ def schema(folder: Path, name: str, sql: str) -> Iterator[SchemaApp]:
         sys.modules.pop(package.name, None)
 
 
-async def happen(ctx: Context, *, site: str = "a", n: int = 1) -> None:
+async def happen(ctx: Context, *, site: str = "a", n: int = 1, subject: str = "thing") -> None:
     """Tell ACME_HAPPENED."""
     async with transaction():
-        await publish(ctx, "ACME_HAPPENED", subject="thing", site_id=site, data=Happened(n=n))
+        await publish(ctx, "ACME_HAPPENED", subject=subject, site_id=site, data=Happened(n=n))
 
 
 def _giving(answer: Any) -> Callable[[], Any]:

@@ -1,15 +1,19 @@
 """A faulty plugin harms only itself: core and others work, its deliveries wait, and it catches up when mended."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from busbar.auth.actor import Context, system_actor
 from busbar.auth.permissions import Permission, RoleDefault
+from busbar.bus.suspension import SUSPENDED_AFTER
 from busbar.db import fetch, fetchval
+from busbar.events.envelope import StoredEvent
 from busbar.events.registry import EventType
 from busbar.host.loader import Plugin, PluginRefused, load
 from busbar.host.tests.made_up import (
@@ -21,9 +25,10 @@ from busbar.host.tests.made_up import (
     route,
     schema,
     source,
+    subscription,
 )
 from busbar.schema.core import CORE
-from busbar.testing.app import RunningApp, running_app
+from busbar.testing.app import Client, RunningApp, running_app
 from busbar.testing.database import TestServer
 from busbar.web.access import needs
 
@@ -48,6 +53,10 @@ async def counted(site: str = "a") -> list[str]:
     """Who handled an event at the site, in order."""
     name = await fetchval("select name from core.site where site_id = $1", site)
     return sorted(str(name).split()[1:])
+
+
+async def states_of(admin: Client) -> dict[str, str]:
+    return {plugin["name"]: plugin["state"] for plugin in await admin.get("/plugins")}
 
 
 async def open_deliveries() -> list[tuple[str, str]]:
@@ -105,6 +114,41 @@ class TestQuarantineAtImport:
                 assert await open_deliveries() == []
         finally:
             await postgres.drop_database(name)
+
+
+class TestSuspended:
+    async def test_a_handler_that_fails_with_everything_harms_only_itself_and_is_shown(
+        self, postgres: TestServer, ctx: Context, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("busbar.bus.suspension.TRY_EVERY_S", 0.1)
+        broken = True
+
+        async def handle(ctx: Context, event: StoredEvent) -> None:
+            if broken:
+                raise LookupError("no table ill.thing")
+
+        ill = module_plugin("ill", subscriptions=(structs.replace(subscription("ill"), handler=handle),))
+        async with running(postgres, [ACME, GOOD, ill]) as app:
+            admin = await app.client()
+            for n in range(SUSPENDED_AFTER + 5):
+                await happen(ctx, n=n, subject=f"thing-{n}")
+            await app.quiet(but=("ill.count",))
+            async with asyncio.timeout(10):
+                while (shown := await states_of(admin))["ill"] != "failing":
+                    await asyncio.sleep(0.05)
+            assert shown == {"acme": "working", "good": "working", "ill": "failing"}
+            (plugin,) = (each for each in await admin.get("/plugins") if each["name"] == "ill")
+            assert plugin["stage"] == "run"
+            assert plugin["fault"] == (
+                "ill.count fails with every event it is given: LookupError('no table ill.thing')."
+            )
+            ready = await app.anonymous.get("//health/ready")
+            assert [check["name"] for check in ready["checks"] if not check["healthy"]] == ["plugins"]
+            assert ("ill.count", "dead") not in await open_deliveries()
+            broken = False
+            await app.quiet()
+            assert await open_deliveries() == []
+            assert (await states_of(admin))["ill"] == "working"
 
 
 class TestQuarantineAtMigration:
