@@ -37,19 +37,20 @@ def _processes(page: Page) -> None:
         "A quarantined plugin failed and was put aside; `busbar plugin list` says why.",
         Query(expr="max by (plugin) (busbar_plugin_quarantined)", legend="{{plugin}}"),
         names={0: ("working", GOOD), 1: ("quarantined", BAD)},
+        width=8,
     )
     page.states(
         "Handlers",
         "A suspended handler failed with everything it was given; its deliveries wait, `/api/v1/plugins` says why.",
         Query(expr="max by (subscription) (subscription_suspended)", legend="{{subscription}}"),
         names={0: ("working", GOOD), 1: ("suspended", BAD)},
+        width=8,
     )
     page.lines(
         "Jobs that fail",
         "Scheduled jobs and polled endpoints that failed when they ran last, by name.",
         Query(expr="busbar:job_failed:max", legend="{{name}}"),
         unit=units.Short,
-        width=12,
     )
     page.lines(
         "CPU",
