@@ -120,7 +120,7 @@ class Stage:
             summary = await self.api.get("/api/v1/deliveries/summary")
             idle = await self._idle_queues()
             raise AssertionError(
-                f"not drained: the peer has {heard} of {told} events; deliveries {summary}; without a consumer: {idle}"
+                f"not drained: the peer has {heard} of {told} events; deliveries {summary}; not consumed: {idle}"
             ) from None
         rows = await self.installed.query(
             "select event_id::text as id from core.event where position > $1 order by position", self._first_position
@@ -148,11 +148,11 @@ class Stage:
         return rows[0]["position"] if rows else None
 
     async def _idle_queues(self) -> list[str]:
-        """Queues of Busbar's own that nobody consumes, or that still hold something."""
+        """Queues of Busbar's own that nobody consumes, or that still hold something, with how much."""
         queues = await self.bus.ask("queues")
         missing = [] if ROUTE_QUEUE in queues or not self.load.acknowledged else [ROUTE_QUEUE]
         return missing + [
-            name
+            f"{name}: {queue['consumers']} consumers, {queue['messages_ready']} ready"
             for name, queue in queues.items()
             if name.startswith("busbar.deliver.") and (queue["consumers"] == 0 or queue["messages_ready"] > 0)
         ]

@@ -150,6 +150,10 @@ class Broker:
                 if was_cancelled():
                     raise
                 reason = "the client library gave up what was waited for"
+            except Exception as error:
+                # Whatever it is, a process that consumes no more would go on without anybody knowing (LESSONS D1).
+                log.exception("broker_link_failed", purpose=purpose)
+                reason = repr(error)
             failures += 1
             wait_s = delay_s(failures, first_s=RECONNECT_S_FIRST, max_s=RECONNECT_S_MAX)
             log.warning("broker_lost", purpose=purpose, broker=self.address.shown, error=reason, again_in_s=wait_s)

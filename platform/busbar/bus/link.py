@@ -81,8 +81,12 @@ class Link:
     @asynccontextmanager
     async def another_channel(self) -> AsyncIterator[aiormq.Channel]:
         """A channel that is closed when the block fails: what ends it harms no other."""
-        opened = self._connection.channel(publisher_confirms=False)
-        await opened.initialize(timeout=RPC_S)
+        try:
+            opened = self._connection.channel(publisher_confirms=False)
+            await opened.initialize(timeout=RPC_S)
+        except RuntimeError as error:  # so the client library calls a connection that was closed a moment ago
+            self.lose(f"no channel could be opened: {error!r}")
+            raise ConnectionResetError(str(error)) from error
         channel = await opened.get_underlay_channel()
         assert isinstance(channel, aiormq.Channel)
         try:
