@@ -15,13 +15,6 @@ class JobRow(Table, tablename="job", schema="core", db=DB):
     last_error = Text(default=None, null=True)
 
 
-class ConfigurationRow(Table, tablename="configuration", schema="core", db=DB):
-    """Numbers that change with what they are named after; `routing` with the sites, modules and routes."""
-
-    name = Text(primary_key=True, default=None, null=False)
-    version = BigInt(default=None, null=False)
-
-
 class PublicationRow(Table, tablename="publication", schema="core", db=DB):
     """How far the events have been brought to the broker; null until one is used for the first time."""
 

@@ -110,6 +110,13 @@ class Replay(Table, tablename="replay", schema="core", db=DB):
     replay_state_known = Check("state in ('running', 'done', 'stopped')")
 
 
+class ConfigurationRow(Table, tablename="configuration", schema="core", db=DB):
+    """Numbers that change with what they are named after; `routing` with the sites, modules and routes."""
+
+    name = Text(primary_key=True, default=None, null=False)
+    version = BigInt(default=None, null=False)
+
+
 class SubscriptionRow(Table, tablename="subscription", schema="core", db=DB):
     """What a plugin subscribed to when it last worked, and whether its handler fails with everything."""
 

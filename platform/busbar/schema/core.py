@@ -2,10 +2,10 @@
 
 from busbar.audit.tables import AuditEntry, AuditSeal
 from busbar.auth.tables import LoginFailure, RefreshToken, Role, SigningKey, User
-from busbar.bus.tables import ConfigurationRow, JobRow, PublicationRow
+from busbar.bus.tables import JobRow, PublicationRow
 from busbar.connectors.tables import EndpointRow, InboundMessageRow, PollCursor, RemoteReference
 from busbar.db.migrations import SchemaApp
-from busbar.events.tables import Delivery, DeliveryAttempt, Event, SubscriptionRow
+from busbar.events.tables import ConfigurationRow, Delivery, DeliveryAttempt, Event, SubscriptionRow
 from busbar.imports.tables import ImportJob
 from busbar.routing.tables import RouteRow, RouteVersion
 from busbar.sites.tables import Site, SiteCalendar, SiteModule
