@@ -3,7 +3,9 @@
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
-from datetime import timedelta
+from datetime import datetime, timedelta
+
+import pytest
 
 from busbar.db import fetchval
 from busbar.host.loader import installed, load
@@ -26,7 +28,7 @@ from busbar.tickets import sla_alerts
 async def main():
     REGISTRY.register(sla_alerts.event_types_of("pm")[0])
     REGISTRY.register(sla_alerts.event_types_of("pm")[1])
-    sla_alerts.BATCH = 3
+    sla_alerts.BATCH = 1
     now = datetime.fromisoformat(sys.argv[2])
     ctx = Context(actor=system_actor("core"), correlation_id="job", clock=lambda: now)
     async with open_pools(sys.argv[1], size=2, background_size=1):
@@ -36,7 +38,22 @@ async def main():
 
 asyncio.run(main())
 """
-"""A process that tells alerts, a few at a time, when it gets a line."""
+"""A process that tells alerts, ticket by ticket, when it gets a line."""
+
+
+async def _told_by_two_processes(dsn: str, now: datetime) -> list[int]:
+    """How many alerts each of them told."""
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _PROCESS, dsn, now.isoformat()), stdin=PIPE, stdout=PIPE
+        )
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    told = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+    return [int(out) for out, _ in told]
 
 
 class TestAlerts:
@@ -44,22 +61,15 @@ class TestAlerts:
         clock = HandClock()
         clock.now = MONDAY
         async with utility(postgres, clock) as running:
-            tickets = [await running.incident("a") for _ in range(30)]
-            now = (MONDAY + timedelta(hours=5)).isoformat()
-            processes = [
-                await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-c", _PROCESS, running.app.platform.dsn, now), stdin=PIPE, stdout=PIPE
-                )
-                for _ in range(2)
-            ]
-            for process in processes:
-                assert process.stdout is not None
-                assert await process.stdout.readline() == b"ready\n"
-            told = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
-            counts = [int(out) for out, _ in told]
-            assert sum(counts) == 4 * len(tickets)
-            assert min(counts) > 0, "both did some of it"
-            assert {len(await running.alerts(each)) for each in tickets} == {4}
+            # On a busy machine the first may have told them all before the second is heard: then once more.
+            for _ in range(10):
+                tickets = [await running.incident("a") for _ in range(30)]
+                counts = await _told_by_two_processes(running.app.platform.dsn, MONDAY + timedelta(hours=5))
+                assert sum(counts) == 4 * len(tickets)
+                assert {len(await running.alerts(each)) for each in tickets} == {4}
+                if min(counts) > 0:
+                    return
+        pytest.fail("The two never worked at the same time, so nothing was put to the test.")
 
     async def test_are_told_once_each_by_several_at_once_and_across_a_restart(self, postgres: TestServer) -> None:
         schemas = [plugin.schema for plugin in load(installed()) if plugin.schema is not None]

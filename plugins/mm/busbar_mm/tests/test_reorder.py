@@ -151,7 +151,8 @@ class TestManyClients:
 
         async def issue(number: int) -> None:
             nonlocal refused
-            while loop.time() < end:
+            # A store that was never empty would have put nothing to the test.
+            while loop.time() < end or not refused:
                 change = Decimal(f"-{1 + number % 3}.25")
                 kind = "issue"
                 if number % 10 == 0:
@@ -170,7 +171,6 @@ class TestManyClients:
 
         await asyncio.gather(sample(), *(issue(number) for number in range(self.CLIENTS)))
         await check_books(material_id)
-        assert refused > 0, "the store was never empty, so nothing was put to the test"
         assert await quantity(store, material_id) == 300 + sum(taken)
         lines = await ledger(store, material_id)
         assert len(lines) == 1 + len(taken)
