@@ -12,6 +12,8 @@ from busbar.connectors.egress import Gate
 from busbar.connectors.egress_url import EgressRefused, Target, read_address, read_url
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+BODY_BYTES_MAX = 4 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
 
 # aiohttp tells its resolver and its socket factory no scheme; the request they work for stands here.
 _target: ContextVar[Target] = ContextVar("busbar_egress_target")
@@ -85,8 +87,12 @@ class RedirectRefused(Permanent):
     """The remote sent the request elsewhere. A redirect is not followed: the final address belongs in the settings."""
 
 
+class ResponseTooLarge(Permanent):
+    """The remote's answer is longer than is read."""
+
+
 class GatedResponse(aiohttp.ClientResponse):
-    """A response that is no redirect, whatever `allow_redirects` says."""
+    """A response that is no redirect, whatever `allow_redirects` says, and whose body does not fill the memory."""
 
     async def start(self, connection: Any) -> "GatedResponse":
         """Read status and headers. Raises RedirectRefused."""
@@ -97,3 +103,19 @@ class GatedResponse(aiohttp.ClientResponse):
                 "Enter the final address in the endpoint's settings."
             )
         return self
+
+    async def read(self) -> bytes:
+        """The whole body, decompressed; `text` and `json` read it by this. `content` is for who measures it himself.
+
+        Raises:
+            ResponseTooLarge: it has more than BODY_BYTES_MAX bytes; the connection is closed then.
+        """
+        if self._body is None:
+            body = bytearray()
+            async for chunk in self.content.iter_chunked(_CHUNK_BYTES):
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    self.close()
+                    raise ResponseTooLarge(f"The answer of {self.url.host} has more than {BODY_BYTES_MAX} bytes.")
+            self._body = bytes(body)
+        return await super().read()

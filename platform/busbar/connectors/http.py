@@ -14,8 +14,6 @@ from busbar.connectors.egress import Gate
 from busbar.connectors.egress_connector import GatedConnector, GatedResponse
 from busbar.connectors.egress_url import EgressRefused
 
-RESPONSE_BYTES_MAX = 1_048_576
-CHUNK_BYTES = 65_536
 RETRY_AFTER_S_MAX = 86_400
 RATE_LIMIT_S_DEFAULT = 60
 REFUSED_PAUSE_S = 60.0
@@ -35,15 +33,11 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
     """PEM file of the utility's own certification authority; it is trusted beside the system's."""
 
 
-class ResponseTooLarge(Permanent):
-    """The remote's answer is longer than a connector reads."""
-
-
 def make_session(gate: Gate, *, settings: HttpSettings | None = None) -> aiohttp.ClientSession:
     """A client for one endpoint: gated, limited, with cookies of its own. To be closed by the caller.
 
-    No proxy or .netrc is taken from the environment, and a redirect is an error (RedirectRefused). Connections to
-    what the gate does not allow raise EgressRefused.
+    No proxy or .netrc is taken from the environment, a redirect is an error (RedirectRefused), and so is an answer of
+    more than a few MiB (ResponseTooLarge). Connections to what the gate does not allow raise EgressRefused.
     """
     limits = settings or HttpSettings()
     trust = ssl.create_default_context()
@@ -70,19 +64,6 @@ def make_session(gate: Gate, *, settings: HttpSettings | None = None) -> aiohttp
         headers={"User-Agent": "busbar"},
         max_headers=100,
     )
-
-
-async def read_limited(response: aiohttp.ClientResponse, *, bytes_max: int = RESPONSE_BYTES_MAX) -> bytes:
-    """The body, decompressed, of at most `bytes_max` bytes; raises ResponseTooLarge and closes the connection."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_chunked(CHUNK_BYTES):
-        size += len(part)
-        if size > bytes_max:
-            response.close()
-            raise ResponseTooLarge(f"The answer of {response.url.host} has more than {bytes_max} bytes.")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def failure_of(error: Exception) -> DeliveryError:

@@ -20,15 +20,13 @@ from cryptography.x509.oid import NameOID
 
 from busbar.connectors.contract import AuthExpired, Permanent, RateLimited, Retryable
 from busbar.connectors.egress import Gate
-from busbar.connectors.egress_connector import RedirectRefused
+from busbar.connectors.egress_connector import BODY_BYTES_MAX, RedirectRefused, ResponseTooLarge
 from busbar.connectors.egress_url import EgressRefused
 from busbar.connectors.http import (
     HttpSettings,
-    ResponseTooLarge,
     failure_of,
     failure_of_status,
     make_session,
-    read_limited,
 )
 from busbar.kit.clock import utc_now
 
@@ -138,7 +136,7 @@ class TestLargeAndSlowAnswers:
             session.get(server.url) as response,
         ):
             with pytest.raises(ResponseTooLarge):
-                await read_limited(response, bytes_max=100_000)
+                await response.json()
 
     async def test_a_compressed_bomb_is_measured_unpacked(self) -> None:
         bomb = gzip.compress(b"\0" * 50_000_000)
@@ -149,7 +147,7 @@ class TestLargeAndSlowAnswers:
             session.get(server.url) as response,
         ):
             with pytest.raises(ResponseTooLarge):
-                await read_limited(response)
+                await response.read()
 
     async def test_headers_without_end_are_a_failure(self) -> None:
         async with remote(endless_headers) as server, make_session(development_gate()) as session:
@@ -163,7 +161,7 @@ class TestLargeAndSlowAnswers:
         async with remote(answer) as server, make_session(development_gate(), settings=settings) as session:
             with pytest.raises(TimeoutError) as failure:
                 async with session.get(server.url) as response:
-                    await read_limited(response)
+                    await response.read()
             meaning = failure_of(failure.value)
             assert isinstance(meaning, Retryable)
             assert meaning.uncertain
@@ -174,7 +172,23 @@ class TestLargeAndSlowAnswers:
             make_session(development_gate()) as session,
             session.get(server.url) as response,
         ):
-            assert await read_limited(response, bytes_max=2) == b"ok"
+            assert await response.read() == b"ok"
+            assert await response.text() == "ok", "and stays there"
+
+    @pytest.mark.parametrize("more", [0, 1])
+    async def test_the_limit_is_the_last_that_is_read(self, more: int) -> None:
+        size = BODY_BYTES_MAX + more
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (size, b"x" * size)
+        async with (
+            remote(answer) as server,
+            make_session(development_gate()) as session,
+            session.get(server.url) as response,
+        ):
+            if more:
+                with pytest.raises(ResponseTooLarge):
+                    await response.text()
+            else:
+                assert await response.text() == "x" * size
 
 
 class TestCookies:
@@ -231,7 +245,7 @@ class TestCertificates:
         settings = HttpSettings(ca_file=ca_file)
         async with remote(OK, tls=tls) as server, make_session(development_gate(), settings=settings) as session:
             async with session.get(server.url) as response:
-                assert await read_limited(response) == b"ok"
+                assert await response.read() == b"ok"
             wrong_name = server.url.replace("127.0.0.1", "localhost")
             with pytest.raises(aiohttp.ClientConnectorCertificateError):
                 await session.get(wrong_name)
