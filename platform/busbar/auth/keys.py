@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Protocol
@@ -37,6 +38,8 @@ _ERASE: Final = """
 update core.signing_key old set private_encrypted = '' where private_encrypted <> '' and exists (
     select from core.signing_key newer where newer.signs_from > old.signs_from and newer.signs_from <= $1)
 """
+_SEALED: Final = "select kid, private_encrypted from core.signing_key where private_encrypted <> '' for update"
+_RESEAL: Final = "update core.signing_key set private_encrypted = $2 where kid = $1"
 _USABLE: Final = """
 select kid, public_jwk, private_encrypted, retired_at, signs_from from core.signing_key
 where retired_at is null or retired_at > $1 order by signs_from > $1, signs_from desc, kid
@@ -130,6 +133,18 @@ class SigningKeys:
     async def erase(self, *, now: datetime) -> None:
         """Erase the private halves of keys that another one has replaced."""
         await execute(_ERASE, now)
+
+    async def reseal(self, *, is_current: Callable[[str], bool]) -> int:
+        """Encrypt anew each private half whose sealed form is not `is_current`; returns how many were.
+
+        Raises what the box raises for one that it cannot open.
+        """
+        rows = await fetch(_SEALED)
+        old = [(row["kid"], row["private_encrypted"]) for row in rows if not is_current(row["private_encrypted"])]
+        for kid, sealed in old:
+            plain = self._box.decrypt(sealed, context=_context(kid))
+            await execute(_RESEAL, kid, self._box.encrypt(plain, context=_context(kid)))
+        return len(old)
 
     async def reload(self, *, now: datetime) -> None:
         """Read the keys that may be used at `now`, and the next one.

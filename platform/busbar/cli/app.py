@@ -220,6 +220,14 @@ def rotate_key(
     rotate_signing_key(after_minutes=after_minutes)
 
 
+@cli.command("reseal-secrets")
+def reseal_secrets() -> None:
+    """Encrypt with the newest secret key what older ones have encrypted, so that those can be dropped."""
+    from busbar.cli import people
+
+    people.reseal_secrets()
+
+
 @plugin_cli.command("list")
 def plugin_list() -> None:
     """List the installed plugins, and why one does not work."""

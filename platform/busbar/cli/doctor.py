@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from busbar.auth.keys import sealed_keys_exist
 from busbar.bus.link import LINK_TROUBLE, RPC_S, BrokerAddress, open_link
 from busbar.bus.topology import DEAD
 from busbar.cli.console import people
 from busbar.cli.session import database, plugins
-from busbar.connectors.secrets import find_key_ring
+from busbar.connectors.resealing import sealed_with
+from busbar.connectors.secrets import KeyRing, find_key_ring
 from busbar.db import DATABASE_TROUBLE, fetch, fetchrow, fetchval, open_pools
 from busbar.errors import BusbarError
 from busbar.events import ledger
@@ -60,14 +60,14 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     folder = next(path for path in (settings.home, *settings.home.absolute().parents) if path.exists())
     free_gb = shutil.disk_usage(folder).free / 1e9
     yield Finding("disk", free_gb >= _FREE_GB_MIN, f"{free_gb:.1f} GB free at {settings.home}")
-    has_key = True
+    key_ring, bad_key = None, False
     try:
         key_ring = find_key_ring(home=settings.home, environ=settings.key_environment)
-        has_key = key_ring is not None
         if key_ring is not None:
             text = f"{_counted(len(key_ring.key_ids), 'key')}; the newest is {key_ring.primary_id}"
             yield Finding("secret key", True, text)
     except BusbarError as error:
+        bad_key = True
         yield Finding("secret key", False, error.detail)
     for plugin in plugins():
         yield Finding("plugin", plugin.fault is None, f"{plugin.name}: {plugin.fault or 'loads'}")
@@ -79,7 +79,7 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         return
     try:
         async with database(settings) as dsn, open_pools(dsn, size=2, background_size=1):
-            async for finding in _database_findings(has_key=has_key):
+            async for finding in _database_findings(key_ring, bad_key=bad_key):
                 yield finding
     except BusbarError as error:
         yield Finding("database", False, error.detail)
@@ -103,7 +103,7 @@ async def _broker_findings(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("broker", False, f"{address.shown}: {error or type(error).__name__}; the ledger goes on alone")
 
 
-async def _database_findings(*, has_key: bool) -> AsyncIterator[Finding]:
+async def _database_findings(key_ring: KeyRing | None, *, bad_key: bool) -> AsyncIterator[Finding]:
     version = await fetchval("show server_version")
     yield Finding("database", True, f"PostgreSQL {version}")
     skew_s = abs((await fetchval("select clock_timestamp()") - datetime.now(UTC)).total_seconds())
@@ -117,10 +117,8 @@ async def _database_findings(*, has_key: bool) -> AsyncIterator[Finding]:
         yield Finding("schema", False, f"lacks {', '.join(missing)}; start Busbar or run `busbar migrate`")
         return
     yield Finding("schema", True, f"{_counted(len(done), 'migration')} of the core")
-    if not has_key:
-        lost = await sealed_keys_exist()
-        text = "is not there, and the database was used with one; restore it" if lost else "none yet"
-        yield Finding("secret key", not lost, text)
+    if not bad_key:
+        yield await _key_finding(key_ring)
     row = await fetchrow(
         "select count(*) as waiting, coalesce(extract(epoch from now() - min(time)), 0)::int as oldest_s "
         "from core.event where position is null"
@@ -139,6 +137,24 @@ async def _database_findings(*, has_key: bool) -> AsyncIterator[Finding]:
     yield Finding("jobs", not failed, text or "none failed last")
     dead = await fetchval("select count(*) from core.delivery where state = 'dead'")
     yield Finding("dead letters", dead == 0, f"{dead}: see GET /api/v1/deliveries?state=dead" if dead else "none")
+
+
+async def _key_finding(key_ring: KeyRing | None) -> Finding:
+    made, examples = await sealed_with()
+    if key_ring is None:
+        text = "is not there, and the database was used with one; restore it" if made else "none yet"
+        return Finding("secret key", not made, text)
+    missing = [key_id for key_id in made if key_id not in key_ring.key_ids]
+    if missing:
+        text = "; ".join(
+            f"{_counted(made[key_id], 'value')} of the key {key_id or 'none'}, such as {examples[key_id]}"
+            for key_id in missing
+        )
+        return Finding("secrets", False, f"cannot be read: {text}; add the key, or enter them again")
+    older = made.total() - made[key_ring.primary_id]
+    if older:
+        return Finding("secrets", True, f"{_counted(older, 'value')} of older keys; `busbar reseal-secrets` moves them")
+    return Finding("secrets", True, f"{_counted(made.total(), 'value')}, of the newest key")
 
 
 def _counted(number: int, thing: str, things: str = "") -> str:

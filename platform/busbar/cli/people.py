@@ -1,4 +1,4 @@
-"""Commands for sites, users, and the key that signs their tokens."""
+"""Commands for sites, users, and the keys that sign their tokens and encrypt what is secret."""
 
 import sys
 
@@ -8,6 +8,8 @@ from rich.table import Table
 from busbar.auth import commands as users
 from busbar.cli.console import people
 from busbar.cli.session import operator, run
+from busbar.connectors.resealing import Resealed, reseal
+from busbar.connectors.secrets import KeyRing
 from busbar.db import fetch, fetchval
 from busbar.errors import NotFound
 from busbar.runtime import Platform
@@ -109,6 +111,19 @@ def rotate_signing_key(*, after_minutes: int) -> None:
         f"in {after_minutes} minutes; give it to the gateway before (busbar kong)" if after_minutes else "from now on"
     )
     people.print(f"The key {kid} signs {when}.", markup=False, soft_wrap=True)
+
+
+def reseal_secrets() -> None:
+    """Encrypt with the newest secret key whatever older ones have encrypted."""
+
+    async def work(running: Platform) -> tuple[KeyRing, Resealed]:
+        return running.endpoints.key_ring, await reseal(operator(), running.endpoints.key_ring)
+
+    ring, moved = run(work)
+    told = f"Moved to the key {ring.primary_id}: {moved.secrets} of endpoints, {moved.signing_keys} of signing keys."
+    older = [key_id for key_id in ring.key_ids if key_id != ring.primary_id]
+    rest = f"Nothing needs these any more: {', '.join(older)}." if older else "There is no other key."
+    people.print(f"{told} {rest}", markup=False, soft_wrap=True)
 
 
 def _password(from_stdin: bool) -> str:

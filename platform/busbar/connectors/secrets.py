@@ -127,13 +127,11 @@ class KeyRing:
         return Secret(plain.decode())
 
     def is_current(self, sealed: str) -> bool:
-        """Whether `sealed` was encrypted with the primary key, so that a re-key job may pass it over."""
+        """Whether `sealed` was encrypted with the primary key."""
         return sealed.startswith(f"busbar1:{self.primary_id}:")
 
     def reseal(self, sealed: str, *, endpoint_id: str, name: str) -> str:
-        """The same value under the primary key; `sealed` itself when it already is. Running it twice is harmless."""
-        if self.is_current(sealed):
-            return sealed
+        """The same value under the primary key. Raises Undecipherable."""
         return self.seal(self.open(sealed, endpoint_id=endpoint_id, name=name), endpoint_id=endpoint_id, name=name)
 
 
@@ -217,6 +215,12 @@ def _decode_key(text: str, *, where: str) -> bytes:
     if len(key) != KEY_BYTES:
         raise BadSecretKey(f"{where} must hold {KEY_BYTES} bytes in base64, not {len(key)}.")
     return key
+
+
+def key_id_of(sealed: str) -> str:
+    """The id of the key that made a sealed value; "" for a text that is none."""
+    match = _SEALED.fullmatch(sealed)
+    return match["key_id"] if match else ""
 
 
 def _key_id(key: bytes) -> str:

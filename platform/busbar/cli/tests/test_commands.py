@@ -1,6 +1,8 @@
 """The commands as an operator runs them: real processes on an embedded home, their sentences and exit codes."""
 
 import asyncio
+import base64
+import os
 import re
 import socket
 import subprocess
@@ -136,11 +138,13 @@ class TestDoctor:
             "database",
             "clock",
             "schema",
+            "secrets",
             "outbox",
             "jobs",
             "dead letters",
         ]
         assert re.fullmatch(r"1 key; the newest is [0-9a-f]{16}", told["secret key"])
+        assert told["secrets"] == "1 value, of the newest key"
         assert (told["outbox"], told["dead letters"]) == ("empty", "none")
         assert told["database"].startswith("PostgreSQL ")
 
@@ -211,6 +215,27 @@ class TestLostKey:
         assert looked.code == 1
         assert "bad  secret key    is not there, and the database was used with one; restore it" in looked.told
         assert f"restore {key} from a backup, or set BUSBAR_SECRET_KEY" in listed
+
+
+class TestAnotherSecretKey:
+    async def test_takes_over_and_the_old_one_can_go(self, home: Home) -> None:
+        file = home.folder / "secret.key"
+        old, new = file.read_text(), base64.b64encode(os.urandom(32)).decode() + "\n"
+        file.write_text(new + old)
+        assert "1 value of older keys; `busbar reseal-secrets` moves them" in (await home.ok("doctor")).told
+        told = (await home.ok("reseal-secrets")).told
+        said = r"Moved to the key \w{16}: 0 of endpoints, 1 of signing keys\. Nothing needs these any more: \w{16}\."
+        assert re.search(said, told)
+        file.write_text(new)
+        found, listed = await asyncio.gather(home.ok("doctor"), home.ok("site", "list"))
+        assert "1 value, of the newest key" in found.told
+        file.write_text(old)
+        looked, listed = await asyncio.gather(home.run("doctor"), home.run("site", "list"))
+        file.write_text(new)
+        assert (looked.code, listed.code) == (1, 1)
+        assert re.search(
+            r"bad  secrets +cannot be read: 1 value of the key [0-9a-f]{16}, such as the signing", looked.told
+        )
 
 
 class TestDocuments:

@@ -189,11 +189,12 @@ def make_desk(
     quarantined: Callable[[str], bool] = lambda name: False,
     connector: Connector = ACME,
     brokered: bool = False,
+    key_ring: KeyRing = RING,
 ) -> EndpointDesk:
     """The endpoints of an imagined process."""
     return EndpointDesk(
         {connector.kind: connector},
-        key_ring=RING,
+        key_ring=key_ring,
         egress=(),
         allow_loopback=True,
         clock=utc_now,
