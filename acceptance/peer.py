@@ -14,6 +14,8 @@ QUEUE = f"busbar.peer.{NAME}.all"
 EVENTS = "busbar.events"
 # Its many failed attempts while a broker is away say nothing, and would fill the report of a test.
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+# Its next connection gets nothing before the broker has taken back what the lost one had.
+ARGUMENTS = {"x-queue-type": "quorum", "x-single-active-consumer": True}
 EVENT_TYPE = "application/cloudevents+json"
 CONNECT_S = 5.0
 AGAIN_S = 0.3
@@ -50,7 +52,7 @@ class Peer:
                 channel = await connection.channel()
                 channel.close_callbacks.add(lambda *_: lost.set())
                 await channel.set_qos(prefetch_count=200)
-                queue = await channel.declare_queue(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+                queue = await channel.declare_queue(QUEUE, durable=True, arguments=ARGUMENTS)
                 await queue.bind(EVENTS, "#")
                 await queue.consume(self._arrived)
             self.subscribed.set()

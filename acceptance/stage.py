@@ -106,26 +106,25 @@ class Stage:
         Returns after how many seconds.
 
         Raises:
-            AssertionError: that is not so after `DRAIN_S_MAX`, or the peer was told of something that never happened.
+            AssertionError: that is not so after `DRAIN_S_MAX`, or the peer heard something else, or in another order.
         """
         began = time.monotonic()
+        told: list[str] = []
         try:
             async with asyncio.timeout(DRAIN_S_MAX):
                 await self.api.sign_in()
                 await self.api.drained(within_s=DRAIN_S_MAX)
-                while len(self.peer.ids) < await self._count() or await self._idle_queues():
+                while len(self.peer.ids) < len(told := await self._told()) or await self._idle_queues():
                     await asyncio.sleep(0.2)
         except TimeoutError:
-            heard, told = len(self.peer.ids), await self._count()
-            summary = await self.api.get("/api/v1/deliveries/summary")
+            heard, summary = len(self.peer.ids), await self.api.get("/api/v1/deliveries/summary")
             idle = await self._idle_queues()
             raise AssertionError(
-                f"not drained: the peer has {heard} of {told} events; deliveries {summary}; not consumed: {idle}"
+                f"not drained: the peer has {heard} of {len(told)} events; deliveries {summary}; not consumed: {idle}"
             ) from None
-        rows = await self.installed.query(
-            "select event_id::text as id from core.event where position > $1 order by position", self._first_position
-        )
-        assert list(self.peer.ids) == [row["id"] for row in rows], "the peer heard something else, or in another order"
+        # What a late request still wrote comes behind these.
+        for nth, (heard_id, told_id) in enumerate(zip(self.peer.ids, told, strict=False)):
+            assert heard_id == told_id, f"the peer heard as its {nth}th {heard_id}, which {self._place(heard_id, told)}"
         return time.monotonic() - began
 
     async def all_is_there_once(self) -> None:
@@ -157,11 +156,17 @@ class Stage:
             if name.startswith("busbar.deliver.") and (queue["consumers"] == 0 or queue["messages_ready"] > 0)
         ]
 
-    async def _count(self) -> int:
+    async def _told(self) -> list[str]:
+        """The ids of all events since the begin, in their order."""
         rows = await self.installed.query(
-            "select count(*) as events from core.event where position is null or position > $1", self._first_position
+            "select event_id::text as id from core.event where position is null or position > $1 order by position",
+            self._first_position,
         )
-        return int(rows[0]["events"])
+        return [row["id"] for row in rows]
+
+    @staticmethod
+    def _place(event_id: str, told: list[str]) -> str:
+        return f"is the {told.index(event_id)}th" if event_id in told else "never happened"
 
 
 class Program:

@@ -26,13 +26,13 @@ class TestWalkThrough:
                 assert "walk-through-1" in record["correlation_display"]
 
                 await api.patch(f"/api/v1/tickets/{ticket_id}/status", {"new_status": "Assigned"})
-                await api.drained(within_s=10)
+                await api.drained(within_s=60)
                 fields = {"state": "6", "close_code": "Solution provided", "close_notes": "Fuse replaced"}
                 await around.remote.ask("POST", "change", {"correlation_id": ticket_id, "fields": fields})
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while (await api.get(f"/api/v1/tickets/{ticket_id}"))["status"] != "Closed":
                         await asyncio.sleep(0.05)
-                await api.drained(within_s=10)
+                await api.drained(within_s=60)
 
                 # Our own change came back as an event, but not to the desk that made it.
                 writes = await around.remote.ask("GET", f"effects?correlation_id={ticket_id}")
@@ -55,7 +55,7 @@ class TestWalkThrough:
                 for status in ("Assigned", "In_Progress", "Closed"):
                     body = {"new_status": status, "comment": f"now {status}"}
                     await api.patch(f"/api/v1/tickets/{ticket_id}/status", body)
-                await api.drained(within_s=15)
+                await api.drained(within_s=60)
                 (record,) = await around.records(ticket_id)
                 assert record["state"] == "6"
                 assert await around.check_each_once([ticket_id]) == 1

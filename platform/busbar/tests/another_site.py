@@ -233,7 +233,7 @@ async def load(client: Client, importer: str, site: str, rows: str) -> dict[str,
     answer = await client.send("POST", "/imports", data=form)
     assert answer.status == 202, answer
     job: dict[str, Any] = answer.body
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while job["state"] == "running":
             await asyncio.sleep(0.02)
             job = await client.get(f"/imports/{job['import_id']}")

@@ -175,7 +175,7 @@ async def _integration(admin: Client, word: str) -> dict[str, list[str]]:
 
 async def _told(admin: Client, ticket_id: str) -> tuple[list[Any], list[Any]]:
     """The events of a ticket, and their deliveries once there are some."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (deliveries := (await admin.get(f"/deliveries?subject={ticket_id}"))["items"]):
             await asyncio.sleep(0.05)
     return (await admin.get(f"/events?subject={ticket_id}"))["items"], deliveries

@@ -183,7 +183,7 @@ class TestMetrics:
         total = await fetchval("select count(*) from core.delivery")
         assert total > 0
         seen = await scrape(app)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             # Finished ones are counted anew only after twenty times as long as counting took.
             while seen.total("deliveries_by_state", state="delivered") != total:
                 seen = await scrape(app)

@@ -20,7 +20,7 @@ class TestKeep:
                 await asyncio.Event().wait()
             raise LookupError
 
-        async with asyncio.timeout(5), AsyncExitStack() as stack:
+        async with asyncio.timeout(30), AsyncExitStack() as stack:
             await runtime._keep(stack, work, "faulty")
             await third.wait()
         assert begun == 3

@@ -124,7 +124,7 @@ class TestReadingFromAnotherSite:
 
     async def test_by_its_events_live_tells_only_of_the_own_site(self, app: RunningApp, things: Things) -> None:
         there, here = await app.client("Admin", "a"), await app.client("Admin", "b")
-        async with here.stream("/events/stream") as answer, asyncio.timeout(10):
+        async with here.stream("/events/stream") as answer, asyncio.timeout(30):
             assert answer.status == 200
             await answer.content.readline()
             await work(there, f"{MARK}-live")

@@ -164,7 +164,7 @@ class TestDatabaseGone:
             await server.stop()
 
     async def check_outage(self, app: RunningApp, admin: Client, asset_id: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await app.anonymous.send("GET", "//health/ready")).status == 200:
                 pass
         for path in ("//health/ready", "/tickets", f"/pm/assets/{asset_id}"):

@@ -63,7 +63,7 @@ async def relay_facts(*subjects: str) -> None:
 
 async def all_finished() -> None:
     """Wait until every delivery is delivered, parked or skipped."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while await ledger.open_count():
             await asyncio.sleep(0.01)
 

@@ -24,7 +24,7 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 async def told_attempts(count: int) -> list[asyncpg.Record]:
     """The attempts, once there are so many."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while len(rows := await fetch("select * from core.delivery_attempt order by id")) < count:
             await asyncio.sleep(0.01)
     return rows

@@ -168,7 +168,7 @@ class TestRunner:
         tasks = [
             spawn(run_job(work.job, clock=utc_now, quarantined=lambda name: False), name=f"job-{n}") for n in range(2)
         ]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(work.contexts) < 6:
                 await asyncio.sleep(0.01)
         await end_tasks(*tasks)

@@ -77,13 +77,13 @@ class TestMessages:
         await consuming(carrier.brokers[0])
         async with working(linger, transport=transport):
             await tell_and_publish("a")
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(30):
                 await begun.wait()
             await asyncio.sleep(1)
             assert (await rabbitmq.queues(vhost=vhost))[QUEUE.name].unacked == 1
             go_on.set()
             await all_finished()
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(30):
                 while (await rabbitmq.queues(vhost=vhost))[QUEUE.name].unacked:
                     await asyncio.sleep(0.1)
 
@@ -128,7 +128,7 @@ class TestMessages:
             await peer.publish([foreign])
             await tell_and_publish("a")
             await all_finished()
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(30):
                 while dead != ["not ours"]:
                     await asyncio.sleep(0.02)
         assert await effects() == ["a"]
@@ -142,7 +142,7 @@ class TestMessages:
         await consuming(carrier.brokers[0])
         async with working(have_effect, transport=transport, quarantined=lambda name: True):
             await tell_and_publish("a")
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(30):
                 while await fetchval("select position from core.publication") != 1:
                     await asyncio.sleep(0.02)
             await asyncio.sleep(1.2)

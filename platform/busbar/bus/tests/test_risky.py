@@ -73,7 +73,7 @@ async def add(count: int, word: str = "S") -> None:
 
 
 async def until_delivered(count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await fetchval("select count(*) from core.delivery where state = 'delivered'") < count:
             await asyncio.sleep(0.02)
 

@@ -140,7 +140,7 @@ class TestOneThatFails:
         await begun.wait()
         async with working(count):
             await relay_facts(*(f"S-{n}" for n in range(40)))
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(30):
                 while await fetchval("select count(*) from core.delivery where state = 'delivered'") < 39:
                     await asyncio.sleep(0.01)
             await holding

@@ -42,7 +42,7 @@ class Plugin:
             raise KeyError(event.subject)
 
     async def called(self, times: int) -> None:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while self.calls < times:
                 await asyncio.sleep(0.01)
 

@@ -149,7 +149,7 @@ class TestATransport:
 
         async with working(never_end, number=50, transport=await carrier.transport()) as stopped:
             await relay_facts("a")
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(30):
                 await begun.wait()
             await stopped.stop(within_s=0.05)
         await start(have_effect)
@@ -168,7 +168,7 @@ class TestATransport:
 
         await start(wait_for_the_first)
         await relay_facts("slow", "slow", "slow", "quick")
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while await effects() != ["quick"]:
                 await asyncio.sleep(0.01)
         assert await fetchval("select count(*) from core.delivery where state = 'pending'") == 2

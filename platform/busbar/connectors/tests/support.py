@@ -300,7 +300,7 @@ async def breaker() -> dict[str, Any]:
     return {} if stored is None else msgspec.json.decode(stored)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 8.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 30.0) -> None:
     """Wait for what other tasks bring about in the database, which tells nobody.
 
     Raises:

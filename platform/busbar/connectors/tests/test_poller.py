@@ -77,7 +77,7 @@ async def asking(desk: EndpointDesk, remote: Remote, polled: PolledRemote) -> As
 async def run_for(desk: EndpointDesk, polled: PolledRemote, *, polls: int) -> None:
     """Let a poller look until the remote was asked so often, and once more, so that the last answer was taken."""
     poller = Poller(desk, apply_remote_change)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(polled.cursors) < polls + 1:
             poller.look()
             await asyncio.sleep(0.01)
@@ -148,7 +148,7 @@ class TestAPoll:
         await commands.change_endpoint(context(), asking, "acme-2", commands.Changes(active=False))
         await asking.refresh()
         task = spawn(Poller(asking, apply_remote_change).run(), name="poller")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await fetchval("select count(*) from core.job where name = 'poll:acme-2'"):
                 await asyncio.sleep(0.02)
         await end_tasks(task)

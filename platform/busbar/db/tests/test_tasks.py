@@ -43,7 +43,7 @@ class TestEndTasks:
 
         task = spawn(stubborn(), name="stubborn")
         await asyncio.sleep(0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await end_tasks(task)
         assert (task.cancelled(), forgotten) == (True, 1)
 

@@ -90,7 +90,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
         task = spawn(server.serve(sockets=[listening]), name="server")
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not server.started:
                     await asyncio.sleep(0.01)
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"

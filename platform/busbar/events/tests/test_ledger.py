@@ -92,7 +92,7 @@ class TestClaim:
         await deliveries_for("a", "b")
         async with transaction():
             assert subjects(await take(1, worker=1)) == ["a"]
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 assert subjects(await spawn(take(worker=2), name="other", pool="background")) == ["b"]
 
     async def test_keeps_the_order_of_each_key_with_many_workers(self) -> None:
@@ -164,7 +164,7 @@ class TestTakeOver:
         assert rows[1]["last_error"] == "the worker was lost during the attempt"
         assert tuple(await fetchrow("select attempt, outcome, worker from core.delivery_attempt")) == (1, "lost", 12)
         await listener.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await ledger.suspects() != {11}:
                 await asyncio.sleep(0.01)
 

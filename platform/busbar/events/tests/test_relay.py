@@ -172,7 +172,7 @@ class TestRun:
         await tell()
         running = spawn(a_relay(matchers=[FailsOnce()]).run(), name="relay", pool="background")
         await failed.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not await fetchval("select count(*) from core.delivery where subscription = 'tst.late'"):
                 await asyncio.sleep(0.01)
         running.cancel()

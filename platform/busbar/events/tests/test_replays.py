@@ -107,7 +107,7 @@ class TestAReplay:
         assert await take_step(later()) == 2
         running = asyncio.ensure_future(run_replays(lambda: later(2)))
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while "dead" in await states():
                     await asyncio.sleep(0.01)
         finally:

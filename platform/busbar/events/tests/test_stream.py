@@ -37,7 +37,7 @@ async def relayed(relay: Relay | None = None) -> None:
 
 async def has_clients(stream: EventStream, count: int) -> None:
     """Wait until so many streams are open."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while stream.clients != count:
             await asyncio.sleep(0.01)
 
@@ -45,7 +45,7 @@ async def has_clients(stream: EventStream, count: int) -> None:
 async def take(reader: Reader, count: int, query: str = "") -> list[int]:
     """The positions of the next `count` events."""
     positions: list[int] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for told in reader.events(query):
             positions.append(told.position)
             if len(positions) == count:
@@ -55,7 +55,7 @@ async def take(reader: Reader, count: int, query: str = "") -> list[int]:
 
 async def all_told(reader: Reader, query: str = "") -> list[int]:
     """The positions of everything until the server ends the stream."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return [told.position async for told in reader.events(query)]
 
 
@@ -83,7 +83,7 @@ class TestLive:
         async with following(heartbeat_s=0.05) as (base, _), browser() as session:
             reader = Reader(base, session)
             task = spawn(take(reader, 1), name="idle")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while reader.comments < 2:
                     await asyncio.sleep(0.01)
             task.cancel()
@@ -204,7 +204,7 @@ class TestSlowClient:
             await relayed()
             stuck = open_and_never_read(base)
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     assert await take(Reader(base, session, last_id="0"), events) == list(range(1, events + 1))
                     await has_clients(stream, 0)
                 heard = await asyncio.to_thread(read_all, stuck)

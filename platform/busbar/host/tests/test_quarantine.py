@@ -133,7 +133,7 @@ class TestSuspended:
             for n in range(SUSPENDED_AFTER + 5):
                 await happen(ctx, n=n, subject=f"thing-{n}")
             await app.quiet(but=("ill.count",))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while (shown := await states_of(admin))["ill"] != "failing":
                     await asyncio.sleep(0.05)
             assert shown == {"acme": "working", "good": "working", "ill": "failing"}

@@ -52,7 +52,7 @@ class Bench:
         return await self.job(answer.body["import_id"], until=lambda job: job["state"] != "running")
 
     async def job(self, import_id: str, *, until: Any) -> dict[str, Any]:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while True:
                 job = await self.researcher.get(f"/imports/{import_id}")
                 if until(job):
@@ -104,7 +104,7 @@ class TestAnImport:
     async def test_leaves_no_file_behind(self, bench: Bench) -> None:
         for content in ("good", "refuse", "crash"):
             await bench.done(await bench.send(content))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while bench.lab.paths[-1].exists():
                     await asyncio.sleep(0.01)
 

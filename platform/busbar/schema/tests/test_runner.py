@@ -77,7 +77,7 @@ class TestMigrate:
     ) -> None:
         loose = "-- outside of a transaction\ncreate index concurrently if not exists one_n on zoo.one (n);\n"
         app = make_app("zoo", "create schema zoo; create table zoo.one (n int)", loose)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             failed = await asyncio.gather(migrate(database, [CORE, app]), migrate(database, [CORE, app]))
         assert failed == [{}, {}]
         assert await fetchval("select indisvalid from pg_index where indexrelid = 'zoo.one_n'::regclass")

@@ -26,7 +26,7 @@ class Served:
         """What the server says until it closes the connection."""
         reader, writer = await self.connect()
         writer.write(request)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             answer = await reader.read()
         writer.close()
         return answer
@@ -55,7 +55,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 async def until_idle(small_app: SmallApp) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while small_app.edge.requests_in_flight:
             await asyncio.sleep(0.01)
 
@@ -93,7 +93,7 @@ class TestCallerThatLeaves:
                 b"POST /assets HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
             )
             await writer.drain()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not small_app.edge.requests_in_flight:
                     await asyncio.sleep(0.01)
             writer.close()

@@ -45,7 +45,7 @@ class TestAPosting:
         (row,) = await fetch("select * from core.audit where correlation_id = 'follow-me' and action = 'stock.issue'")
         assert (row["object_id"], row["actor_name"], row["site_id"]) == (material_id, "store_manager-a", "a")
         sql = "select count(*) as n from core.event where correlation_id = 'follow-me' and position is not null"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await fetch(sql))[0]["n"] != 1:  # the relay is woken by the commit
                 await asyncio.sleep(0.01)
 

@@ -187,6 +187,6 @@ async def _approve(store: Client, requisition: dict[str, str]) -> None:
     approval["subject_id"] = requisition["requisition_id"]
     decided = {"ticket_id": "TKT-FI-1", "approval": approval, "decision": "approved", "decided_by": "fred"}
     await tell("FI_APPROVAL_COMPLETED", "TKT-FI-1", decided)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await requisitions(store, requisition["material_id"]))[0]["status"] == "requested":
             await asyncio.sleep(0.01)

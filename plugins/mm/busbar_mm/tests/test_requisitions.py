@@ -170,7 +170,7 @@ class TestCallingOff:
     async def test_the_ticket_cancels_the_requisition(self, store: Client) -> None:
         opened = await request(store, await add(store))
         await store.post(f"/tickets/{opened['ticket_id']}/cancel", {"reason": "Not needed"}, status=200)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await read(store, opened))["status"] == "requested":
                 await asyncio.sleep(0.01)
         found = await read(store, opened)

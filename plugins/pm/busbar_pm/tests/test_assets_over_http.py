@@ -197,7 +197,7 @@ class TestSitesAndModules:
 
 async def until(client: httpx.AsyncClient, path: str, *, status: int) -> httpx.Response:
     """The answer, once every part of the process knows what was changed."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while (answer := await client.get(path)).status_code != status:
             await asyncio.sleep(0.02)
     return answer
@@ -212,7 +212,7 @@ class TestATableSentByHttp:
             files={"file": ("netz.csv", table.encode("cp1252"))},
         )
         assert sent.status_code == 202, sent.text
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while (job := (await erna.get(sent.headers["Location"])).json())["state"] == "running":
                 await asyncio.sleep(0.02)
         assert (job["state"], job["outcomes"]) == ("done", {"created": 2, "updated": 0, "unchanged": 0})

@@ -18,7 +18,7 @@ from busbar_pm.tests.work import (
 
 async def until_restored(client: httpx.AsyncClient, incident_id: str) -> dict[str, Any]:
     """The incident, once the handler of its ticket's event has run."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while True:
             incident = (await client.get(f"/api/v1/pm/incidents/{incident_id}")).json()
             if incident["restored_at"] is not None:

@@ -93,7 +93,7 @@ class TestAMaintenanceOrder:
         opened = await plan(erna, await add(erna))
         cancelled = await erna.post(f"/api/v1/tickets/{opened['ticket_id']}/cancel", json={"reason": "Sold"})
         assert cancelled.status_code == 200, cancelled.text
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while (await erna.get(f"/api/v1/pm/maintenance-orders/{opened['order_id']}")).json()["status"] == "planned":
                 await asyncio.sleep(0.02)
 

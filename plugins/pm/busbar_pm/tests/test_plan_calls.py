@@ -216,7 +216,7 @@ class TestAProcessThatIsKilled:
             # Whoever opens a ticket waits for this row, in the middle of the transaction of the call.
             await fetch("select * from core.ticket_counter where day = $1 for update", TODAY)
             killed = await Runner.start(database)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while await fetchval(_WAITING) == 0:
                     await asyncio.sleep(0.02)
             await killed.kill()

@@ -20,7 +20,7 @@ PLANS = "/api/v1/pm/maintenance-plans"
 
 
 async def until_called(client: httpx.AsyncClient, plan: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         while len(calls := await calls_of(client, plan)) < count:
             await asyncio.sleep(0.02)
     return calls

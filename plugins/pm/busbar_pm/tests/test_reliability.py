@@ -137,7 +137,7 @@ class TestOverHttp:
         await self._until_open(erna, path)
 
     async def _until_open(self, client: httpx.AsyncClient, path: str) -> None:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while (await client.get(path)).json()["figures"]["open_failures"] != 1:
                 await asyncio.sleep(0.02)
 

@@ -58,7 +58,7 @@ class TestQueues:
             expected = len(good.messages()) + INCIDENTS
             tickets = await report(admin, INCIDENTS)
             # None of them waits for an attempt at the other endpoint, which lasts for as long as its timeout.
-            messages = await good.wait_for_messages(expected, timeout_s=10)
+            messages = await good.wait_for_messages(expected, timeout_s=60)
             assert {one.subject for one in messages[-INCIDENTS:]} == tickets
             assert len(bad.messages()) == taken
             states = await admin.get("/deliveries?endpoint=bad&limit=100")
