@@ -6,6 +6,7 @@ UV_VERSION := 0.13.9
 # uv writes the index it was told of into the lock; these must not leak into it (LESSONS T9).
 UV := env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL UV_PYTHON_DOWNLOADS=never .tools/uv
 PY_SOURCES := platform plugins acceptance benchmarks ops conftest.py
+BROKER_FAULTS := acceptance/test_broker_down.py acceptance/test_broker_cluster.py acceptance/test_restarts.py
 
 .PHONY: help up test test-quick e2e faults servers check fix bench docs schemas lock clean
 
@@ -19,13 +20,13 @@ up: .venv/ready ## Run Busbar with everything embedded, in the foreground
 # and three kills are run once more here, and everything in `make e2e`.
 test: .venv/ready servers ## Run all tests
 	@rm -rf .logs; mkdir .logs; \
-	  .venv/bin/pytest -q acceptance/test_outage.py > .logs/outage 2>&1 & outage=$$!; \
-	  { .venv/bin/pytest -q acceptance --ignore=acceptance/test_outage.py && \
+	  .venv/bin/pytest -q acceptance/test_outage.py $(BROKER_FAULTS) > .logs/faults 2>&1 & faults=$$!; \
+	  { .venv/bin/pytest -q acceptance $(patsubst %,--ignore=%,acceptance/test_outage.py $(BROKER_FAULTS)) && \
 	    BUSBAR_ACCEPTANCE_BUS=rabbitmq .venv/bin/pytest -q acceptance/test_walk_through.py acceptance/test_chain.py \
 	    acceptance/test_crash.py -k "not (Kills or TestCrash) or after_claim or before_ledger or before_cursor"; \
 	  } > .logs/acceptance 2>&1 & acceptance=$$!; \
 	  .venv/bin/pytest -q platform plugins; status=$$?; \
-	  wait $$outage || status=1; wait $$acceptance || status=1; cat .logs/outage .logs/acceptance; exit $$status
+	  wait $$faults || status=1; wait $$acceptance || status=1; cat .logs/faults .logs/acceptance; exit $$status
 
 test-quick: .venv/ready servers ## Run the tests that take less than ten seconds each
 	.venv/bin/pytest -q -m "not slow"
@@ -34,7 +35,7 @@ e2e: .venv/ready servers ## Run the services of compose.yml as processes, and ac
 	@.venv/bin/python -m ops.e2e
 
 faults: .venv/ready servers ## Run the fault tests at their full length: a broker dead for ten minutes, fifty stops, 20,000 requests
-	BUSBAR_FAULTS=full .venv/bin/pytest -q acceptance/test_broker_down.py acceptance/test_broker_cluster.py acceptance/test_restarts.py
+	BUSBAR_FAULTS=full .venv/bin/pytest -q $(BROKER_FAULTS)
 
 servers: ## Make sure of the servers that tests run: RabbitMQ, Prometheus, HAProxy, and what builds Camel
 	@ops/need.sh rabbitmq-server prometheus haproxy javac maven
