@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Protocol
@@ -51,6 +50,10 @@ class SecretBox(Protocol):
 
     def encrypt(self, plain: bytes, *, context: str) -> str:
         """Seal `plain` so that only `decrypt` with the same context opens it."""
+        ...
+
+    def is_current(self, sealed: str) -> bool:
+        """Whether `encrypt` would use the same key today."""
         ...
 
     def decrypt(self, sealed: str, *, context: str) -> bytes:
@@ -134,16 +137,16 @@ class SigningKeys:
         """Erase the private halves of keys that another one has replaced."""
         await execute(_ERASE, now)
 
-    async def reseal(self, *, is_current: Callable[[str], bool]) -> int:
-        """Encrypt anew each private half whose sealed form is not `is_current`; returns how many were.
+    async def reseal(self) -> int:
+        """Encrypt anew each private half that an older secret key has encrypted; returns how many there were.
 
         Raises what the box raises for one that it cannot open.
         """
-        rows = await fetch(_SEALED)
-        old = [(row["kid"], row["private_encrypted"]) for row in rows if not is_current(row["private_encrypted"])]
-        for kid, sealed in old:
-            plain = self._box.decrypt(sealed, context=_context(kid))
-            await execute(_RESEAL, kid, self._box.encrypt(plain, context=_context(kid)))
+        old = [row for row in await fetch(_SEALED) if not self._box.is_current(row["private_encrypted"])]
+        for row in old:
+            context = _context(row["kid"])
+            plain = self._box.decrypt(row["private_encrypted"], context=context)
+            await execute(_RESEAL, row["kid"], self._box.encrypt(plain, context=context))
         return len(old)
 
     async def reload(self, *, now: datetime) -> None:

@@ -140,21 +140,23 @@ async def _database_findings(key_ring: KeyRing | None, *, bad_key: bool) -> Asyn
 
 
 async def _key_finding(key_ring: KeyRing | None) -> Finding:
-    made, examples = await sealed_with()
+    made = await sealed_with()
     if key_ring is None:
         text = "is not there, and the database was used with one; restore it" if made else "none yet"
         return Finding("secret key", not made, text)
-    missing = [key_id for key_id in made if key_id not in key_ring.key_ids]
+    missing = [
+        f"{_counted(len(things), 'value')} of the key {key_id or 'none'}, such as {things[0]}"
+        for key_id, things in made.items()
+        if key_id not in key_ring.key_ids
+    ]
     if missing:
-        text = "; ".join(
-            f"{_counted(made[key_id], 'value')} of the key {key_id or 'none'}, such as {examples[key_id]}"
-            for key_id in missing
-        )
-        return Finding("secrets", False, f"cannot be read: {text}; add the key, or enter them again")
-    older = made.total() - made[key_ring.primary_id]
-    if older:
-        return Finding("secrets", True, f"{_counted(older, 'value')} of older keys; `busbar reseal-secrets` moves them")
-    return Finding("secrets", True, f"{_counted(made.total(), 'value')}, of the newest key")
+        cure = "add the key; without it, see Backup in docs/how-to/operate.md"
+        return Finding("secrets", False, f"cannot be read: {'; '.join(missing)}; {cure}")
+    newest = len(made.pop(key_ring.primary_id, []))
+    if made:
+        older = _counted(sum(map(len, made.values())), "value")
+        return Finding("secrets", True, f"{older} of older keys; `busbar reseal-secrets` moves them")
+    return Finding("secrets", True, f"{_counted(newest, 'value')}, of the newest key")
 
 
 def _counted(number: int, thing: str, things: str = "") -> str:

@@ -205,7 +205,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """An instance of the connector's settings struct."""
     secrets: SecretBag
     http: aiohttp.ClientSession
-    """The only way out: it refuses what the operator has not allowed, redirects, proxies, and answers of over 4 MiB."""
+    """The only way out: it refuses what the operator has not allowed, redirects, proxies, and a `read()` over 4 MiB."""
     clock: Clock
 
 

@@ -36,7 +36,7 @@ class HttpSettings(msgspec.Struct, frozen=True, kw_only=True):
 def make_session(gate: Gate, *, settings: HttpSettings | None = None) -> aiohttp.ClientSession:
     """A client for one endpoint: gated, limited, with cookies of its own. To be closed by the caller.
 
-    No proxy or .netrc is taken from the environment, a redirect is an error (RedirectRefused), and so is an answer of
+    No proxy or .netrc is taken from the environment, a redirect is an error (RedirectRefused), and so is to `read()`
     more than a few MiB (ResponseTooLarge). Connections to what the gate does not allow raise EgressRefused.
     """
     limits = settings or HttpSettings()

@@ -1,6 +1,5 @@
 """What is stored encrypted, moved to the installation's newest key; before that, an older key cannot be dropped."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -47,7 +46,7 @@ async def reseal(ctx: Context, key_ring: KeyRing) -> Resealed:
             if moved:
                 await execute(_KEEP, endpoint_id, msgspec.json.encode(sealed | moved).decode())
                 secrets += len(moved)
-        signing_keys = await SigningKeys(KeyRingBox(key_ring)).reseal(is_current=key_ring.is_current)
+        signing_keys = await SigningKeys(KeyRingBox(key_ring)).reseal()
         if secrets or signing_keys:
             await record(
                 ctx,
@@ -59,10 +58,12 @@ async def reseal(ctx: Context, key_ring: KeyRing) -> Resealed:
     return Resealed(secrets=secrets, signing_keys=signing_keys)
 
 
-async def sealed_with() -> tuple[Counter[str], Mapping[str, str]]:
-    """How many stored values each key has encrypted, by the key's id, and one of them as an example."""
-    rows = [(row["thing"], key_id_of(row["sealed"])) for row in await fetch(_SEALED)]
-    return Counter(key_id for _, key_id in rows), {key_id: thing for thing, key_id in reversed(rows)}
+async def sealed_with() -> dict[str, list[str]]:
+    """What each key has encrypted, by the key's id, such as `the secret token of sap`."""
+    found: dict[str, list[str]] = {}
+    for row in await fetch(_SEALED):
+        found.setdefault(key_id_of(row["sealed"]), []).append(row["thing"])
+    return found
 
 
 def _moved(key_ring: KeyRing, endpoint_id: str, sealed: Mapping[str, str]) -> dict[str, str]:

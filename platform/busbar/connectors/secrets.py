@@ -257,6 +257,10 @@ class KeyRingBox:
         text = Secret(base64.b64encode(plain).decode())
         return self._key_ring.seal(text, endpoint_id="", name=context)
 
+    def is_current(self, sealed: str) -> bool:
+        """Whether what `encrypt` made was sealed with the primary key."""
+        return self._key_ring.is_current(sealed)
+
     def decrypt(self, sealed: str, *, context: str) -> bytes:
         """Open what `encrypt` made.
 

@@ -34,9 +34,9 @@ async def stored() -> list[str]:
 class TestResealing:
     async def test_moves_all_to_the_new_key_which_then_suffices(self, used: None) -> None:
         version = await fetchval("select version from core.endpoint")
-        assert (await sealed_with())[0] == {KeyRing(OLD).primary_id: 3}
+        assert {key_id: len(things) for key_id, things in (await sealed_with()).items()} == {KeyRing(OLD).primary_id: 3}
         assert await reseal(context(), KeyRing(NEW, OLD)) == Resealed(secrets=2, signing_keys=1)
-        assert (await sealed_with())[0] == {KeyRing(NEW).primary_id: 3}
+        assert list(await sealed_with()) == [KeyRing(NEW).primary_id]
 
         after = make_desk(key_ring=KeyRing(NEW))
         await after.refresh()
@@ -73,6 +73,4 @@ class TestResealing:
         with pytest.raises(Undecipherable, match=rf"acme-1.*webhook_secret.*{lost.primary_id}"):
             await reseal(context(), KeyRing(NEW, OLD))
         assert await stored() == before
-        made, examples = await sealed_with()
-        assert made[lost.primary_id] == 1
-        assert examples[lost.primary_id] == "the secret webhook_secret of acme-1"
+        assert (await sealed_with())[lost.primary_id] == ["the secret webhook_secret of acme-1"]
