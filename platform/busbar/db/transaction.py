@@ -26,7 +26,10 @@ class TransactionMisused(RuntimeError):
 
 
 class Transaction(PostgresTransaction):
-    """What `DB.transaction()` returns; see the module's docstring for how it differs from Piccolo's."""
+    """What `DB.transaction()` returns; see the module's docstring for how it differs from Piccolo's.
+
+    It ends with its block and by nothing else: `commit` and `rollback` inside are refused by asyncpg.
+    """
 
     __slots__ = ("_after_commit", "_task")
     engine: "Engine"
@@ -37,14 +40,15 @@ class Transaction(PostgresTransaction):
             self._parent.check_owner()
             self.connection = self._parent.connection
             self.transaction = self.connection.transaction()
-            await self.transaction.start()
+            await self.transaction.__aenter__()
             return self
         self._task = asyncio.current_task()
         self._after_commit: list[Callable[[], None]] = []
         self.connection = await self.engine.acquire()
         try:
             self.transaction = self.connection.transaction()
-            await self.transaction.start()
+            # Not `start`: of one that is cancelled meanwhile the pool would tell as of a fault, at each stop.
+            await self.transaction.__aenter__()
             self.context = self.engine.current_transaction.set(self)
         except BaseException:
             await self.engine.release(self.connection)
@@ -62,10 +66,10 @@ class Transaction(PostgresTransaction):
 
     async def __aexit__(self, exception_type: Any, exception: Any, traceback: Any) -> bool:
         if self._parent is not None:
-            await self._finish(exception)
+            await self._finish(exception_type, exception, traceback)
             return False
         try:
-            await self._finish(exception)
+            await self._finish(exception_type, exception, traceback)
         finally:
             self.engine.current_transaction.reset(self.context)
             await self.engine.release(self.connection)
@@ -74,16 +78,12 @@ class Transaction(PostgresTransaction):
                 call()
         return False
 
-    async def _finish(self, exception: BaseException | None) -> None:
-        if exception is None:
-            if not self._committed and not self._rolled_back:
-                await self.transaction.commit()
-            return
-        if self._rolled_back:
-            return
+    async def _finish(self, exception_type: Any, exception: Any, traceback: Any) -> None:
         try:
-            await self.transaction.rollback()
+            await self.transaction.__aexit__(exception_type, exception, traceback)
         except DATABASE_TROUBLE as lost:
+            if exception is None:
+                raise
             # The first error is the one that counts; a connection that cannot roll back is dropped by the pool,
             # and the server rolls back by itself.
             log.warning("rollback_failed", error=str(lost))

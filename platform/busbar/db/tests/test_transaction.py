@@ -112,6 +112,15 @@ class TestCancellation:
             await asyncio.wait([task])
         await all_connections_home()
 
+    async def test_cancelling_at_any_moment_is_no_error_in_the_log(self) -> None:
+        told: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: told.append(str(fault["message"])))
+        try:
+            await self.test_cancelling_at_any_moment_loses_no_connection()
+        finally:
+            asyncio.get_running_loop().set_exception_handler(None)
+        assert told == []
+
     async def test_a_pool_with_a_busy_connection_closes_in_time(self, database: str) -> None:
         await start_pool(database, name="busy", size=1)
 
